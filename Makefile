@@ -1,0 +1,43 @@
+# Everything that is done with this checkout. It needs make, a Python from 3.11 on, and the package registry.
+# The virtual environment .venv is made here and reused; `make clean` removes whatever make has made.
+
+PYTHON ?= python3
+FUZZ_COUNT ?= 1000000
+KILLS ?= 1000
+VENV_PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help environment demo test check format bench fuzz soak docs clean
+
+help:            ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+environment:     ## make or refresh .venv
+	@$(PYTHON) tools/environment.py
+
+demo: environment  ## read good, damaged and hostile files, each kind in its own domain; DEMO="--report demo.html"
+	@$(VENV_PYTHON) -m cloister demo $(DEMO)
+
+test:            ## run the suite: on this Python with coverage, then on every other supported one
+	@$(PYTHON) tools/run_tests.py
+
+check: environment  ## lint, format, types for three platforms, layers, documents
+	@$(VENV_PYTHON) tools/run_checks.py
+
+format: environment  ## put the code into its one form
+	@.venv/bin/ruff check --fix-only -q . ; .venv/bin/ruff format -q .
+
+bench: environment  ## measure, interleaved, against the floor and the peers; some: BENCH="pipes codec"
+	@$(VENV_PYTHON) -m benchmarks $(BENCH)
+
+fuzz: environment  ## feed FUZZ_COUNT hostile inputs to everything that reads
+	@$(VENV_PYTHON) tools/run_fuzz.py $(FUZZ_COUNT)
+
+soak: environment  ## kill KILLS domains at random moments; each reason must be exact, the host flat
+	@$(VENV_PYTHON) -m tests.soak.kills $(KILLS)
+
+docs: environment  ## build the documents into docs/_build/html
+	@$(VENV_PYTHON) tools/run_checks.py docs && echo "docs/_build/html/index.html"
+
+clean:           ## remove environments, caches and builds
+	rm -rf .venv .venv-3.* .cache docs/_build benchmarks/results build dist

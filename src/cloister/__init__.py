@@ -1,0 +1,153 @@
+"""cloister runs code in isolated domains and lets you call it as if it were local.
+
+Everything public is here, or in `cloister.pipes`, `cloister.aio`, `cloister.events` and `cloister.errors`. A name is
+imported when it is first used, so that ``import cloister`` is quick and a guest loads only what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cloister import release
+
+__version__ = release.VERSION
+
+if TYPE_CHECKING:
+    from cloister import aio, errors, pipes
+    from cloister.calling import logical_thread, timeout
+    from cloister.domain import events
+    from cloister.domain.default import current_domain
+    from cloister.domain.domain import Domain
+    from cloister.domain.functions import domain_of, one_way, submit
+    from cloister.domain.setup import Setup, Watchdog
+    from cloister.errors import (
+        BadName,
+        CallCancelled,
+        CallError,
+        CallTimeout,
+        CannotUnload,
+        CloisterError,
+        DeadlockDetected,
+        DomainCrashed,
+        DomainError,
+        DomainUnloaded,
+        LevelUnavailable,
+        MarshalError,
+        MessageTooLarge,
+        NameTaken,
+        NotConnected,
+        PermissionDenied,
+        PipeBusy,
+        PipeCancelled,
+        PipeClosed,
+        PipeError,
+        PipeTimeout,
+        ProtocolError,
+        RemoteError,
+        SandboxUnavailable,
+        StartFailed,
+        VersionMismatch,
+        WrongProcess,
+    )
+    from cloister.objects.handles import ObjectHandle
+    from cloister.objects.marks import by_reference, code, pickled, share
+    from cloister.objects.proxies import is_proxy
+    from cloister.report import Reason, Report
+    from cloister.wire.registry import by_value
+
+__all__ = [
+    "BadName",
+    "CallCancelled",
+    "CallError",
+    "CallTimeout",
+    "CannotUnload",
+    "CloisterError",
+    "DeadlockDetected",
+    "Domain",
+    "DomainCrashed",
+    "DomainError",
+    "DomainUnloaded",
+    "LevelUnavailable",
+    "MarshalError",
+    "MessageTooLarge",
+    "NameTaken",
+    "NotConnected",
+    "ObjectHandle",
+    "PermissionDenied",
+    "PipeBusy",
+    "PipeCancelled",
+    "PipeClosed",
+    "PipeError",
+    "PipeTimeout",
+    "ProtocolError",
+    "Reason",
+    "RemoteError",
+    "Report",
+    "SandboxUnavailable",
+    "Setup",
+    "StartFailed",
+    "VersionMismatch",
+    "Watchdog",
+    "WrongProcess",
+    "aio",
+    "by_reference",
+    "by_value",
+    "code",
+    "current_domain",
+    "domain_of",
+    "errors",
+    "events",
+    "is_proxy",
+    "logical_thread",
+    "one_way",
+    "pickled",
+    "pipes",
+    "share",
+    "submit",
+    "timeout",
+]
+
+_MODULES = {
+    "aio": "cloister.aio",
+    "errors": "cloister.errors",
+    "events": "cloister.domain.events",
+    "pipes": "cloister.pipes",
+}
+_ERRORS = "cloister.errors"
+_HOMES = {
+    "Domain": "cloister.domain.domain",
+    "ObjectHandle": "cloister.objects.handles",
+    "Reason": "cloister.report",
+    "Report": "cloister.report",
+    "Setup": "cloister.domain.setup",
+    "Watchdog": "cloister.domain.setup",
+    "by_reference": "cloister.objects.marks",
+    "by_value": "cloister.wire.registry",
+    "code": "cloister.objects.marks",
+    "current_domain": "cloister.domain.default",
+    "domain_of": "cloister.domain.functions",
+    "is_proxy": "cloister.objects.proxies",
+    "logical_thread": "cloister.calling",
+    "one_way": "cloister.domain.functions",
+    "pickled": "cloister.objects.marks",
+    "share": "cloister.objects.marks",
+    "submit": "cloister.domain.functions",
+    "timeout": "cloister.calling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use. Raises AttributeError for any other."""
+    if name in _MODULES:
+        found: Any = import_module(_MODULES[name])
+    elif name in __all__:
+        found = getattr(import_module(_HOMES.get(name, _ERRORS)), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

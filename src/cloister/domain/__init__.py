@@ -1,0 +1,1 @@
+"""One domain: create, call, run, unload, events. `domain` has the interface, `life` what happens behind it."""

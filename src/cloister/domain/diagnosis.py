@@ -1,0 +1,118 @@
+"""Why a domain ended: what this program did, what the guest said last, and what the kernel knows, put together.
+
+`reason` is the rule of "the first cause wins", `verdict` what callers are told; the rest asks the kernel. No state; any
+thread may enter.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from cloister.errors import DomainCrashed, DomainUnloaded, StartFailed
+from cloister.report import Reason, Report, signal_text
+
+if TYPE_CHECKING:
+    from cloister.levels.process import Ending
+
+__all__ = ["cpu_and_state", "memory", "oom_kills", "reason", "verdict"]
+
+_SIGKILL = 9
+"""Its number everywhere; Windows has no name for it."""
+_KILLING = (Reason.KILLED, Reason.WATCHDOG, Reason.STOP_TIMEOUT)
+"""The reasons whose deed is a SIGKILL at once, and nothing before it."""
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+def reason(
+    doom: tuple[Reason, str] | None,
+    words: tuple[Reason, int | None, str] | None,
+    ending: Ending,
+    out_of_memory: bool,
+) -> tuple[Reason, int | None, str]:
+    """Return the reason of an end, the exit code and a sentence.
+
+    `doom` is what this program did to the domain, `words` the guest's last, `ending` what the kernel says;
+    `out_of_memory`: the kernel killed a process for memory while the domain lived.
+    """
+    code = ending.exit_code
+    if doom is not None:
+        why, detail = doom
+        if why is Reason.UNLOADED:
+            return why, code, _bad_end(ending)
+        if why not in _KILLING or not ending.known or ending.signal == _SIGKILL:
+            return why, code, detail
+        # It ended by itself in the moment in which this program decided to kill it.
+        if why is Reason.STOP_TIMEOUT:
+            return Reason.UNLOADED, code, _bad_end(ending)
+    if words is not None and (ending.signal is None or not ending.known):
+        return words[0], code if code is not None else words[1], words[2]
+    if not ending.known:
+        return Reason.UNKNOWN, None, "the kernel lost its status: this program ignores SIGCHLD or waits for any child"
+    if ending.signal is None:
+        return Reason.EXITED, code, ""
+    if ending.signal == _SIGKILL and out_of_memory:
+        return Reason.OUT_OF_MEMORY, None, "the kernel killed it because memory was used up"
+    if sys.platform != "win32" and ending.signal == signal.SIGXCPU:
+        return Reason.CPU_LIMIT, None, ""
+    return Reason.SIGNAL, None, ""
+
+
+def verdict(report: Report, unloaded: bool, failure: BaseException | None, was_ready: bool) -> BaseException:
+    """The exception for every use of a domain that has ended, or is ending.
+
+    `unloaded`: this program ended it in order; `failure` is what its set-up raised; `was_ready`: it has served calls.
+    """
+    if unloaded:
+        return DomainUnloaded(f"domain {report.domain!r} was unloaded")
+    if failure is not None or report.reason is Reason.START_TIMEOUT:
+        why = report.detail if failure is None else f"{type(failure).__name__}: {failure}"
+        error = StartFailed(f"domain {report.domain!r} did not start: {why}", report)
+        error.__cause__ = failure
+        return error
+    if not was_ready:
+        said = f": {report.output[-1]}" if report.output else ""
+        return StartFailed(f"domain {report.domain!r} ended before it was ready{said}", report)
+    return DomainCrashed(report)
+
+
+def _bad_end(ending: Ending) -> str:
+    """A sentence where a domain that was asked to end did so badly; empty where it did well."""
+    if ending.signal is not None and ending.signal != _SIGKILL:
+        return f"while it was stopping, {signal_text(ending.signal)} ended it"
+    return f"its exit code was {ending.exit_code}" if ending.exit_code else ""
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for memory since it started; 0 where it does not say."""
+    try:
+        with open("/proc/vmstat", "rb") as lines:
+            for line in lines:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def cpu_and_state(pid: int) -> tuple[float | None, str]:
+    """CPU time that a process has used, in seconds, and the kernel's letter for its state; (None, "") if unknown."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None, ""
+    return (int(fields[11]) + int(fields[12])) / _TICKS, fields[0].decode()
+
+
+def memory(pid: int) -> int | None:
+    """The resident memory of a process in bytes; None where it is not known."""
+    if sys.platform == "win32":
+        return None
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None

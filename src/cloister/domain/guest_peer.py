@@ -1,0 +1,364 @@
+"""The guest, as its host sees it: which lane a call takes, and what a caller is told when the lane fails.
+
+Unlimited concurrency: each host thread has a call lane of its own, from its first call until it ends. The first one is
+served by the guest's main thread; `submit`, `map` and their like share one lane for all. A limit of n: there are n call
+lanes and nothing else, and an outermost call takes one for as long as it lasts; with a limit of 1 that is always the
+main thread's.
+
+Any thread may call. The state of the domain is in `life`; who has which of a limited number of lanes is in `lane_rack`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import weakref
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from cloister import calling
+from cloister.domain.crew import Crew
+from cloister.domain.lane_rack import LaneRack
+from cloister.errors import DeadlockDetected, ProtocolError
+from cloister.lanes.call_lane import CallLane, LaneClosed
+from cloister.lanes.shared_lane import SharedLane
+from cloister.objects.exports import Misaimed
+from cloister.objects.peer import Peer
+from cloister.pipes.duplex import LaneEnd, lane_pair
+from cloister.wire.limits import DEFAULT_LIMITS
+from cloister.wire.messages import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.domain.life import Life
+    from cloister.lanes.conversation import Call
+    from cloister.pipes.page import Page
+
+__all__ = ["GuestPeer"]
+
+RESERVED_LANES = 1024
+"""Lanes that have a slot in the shared page; their numbers are used again, the longest unused first."""
+
+
+class _Here(threading.local):
+    """What the calling thread has of one domain."""
+
+    lane: CallLane | None = None
+    """The lane on which it may call: its own between two calls, and that of a call-back during one. None while a call
+    is on its way, so that a finalizer or a signal handler that calls in the middle of it takes another lane."""
+    holds: int = 0
+    """Where lanes are limited: how many it has taken."""
+    told: CallLane | None = None
+    """Where lanes are limited: the lane on which its one-way calls went."""
+
+
+class GuestPeer(Peer):
+    """The other side of the wall, seen from above."""
+
+    def __init__(self, name: str, life: Life, page: Page | None, first: LaneEnd, max_concurrency: int | None) -> None:
+        super().__init__(name, below=True, service={}, limits=DEFAULT_LIMITS)
+        self.life = life
+        self._page = page
+        self._here = _Here()
+        self._lock = threading.RLock()  # a finalizer may run and call while it is held
+        self._lanes: weakref.WeakSet[CallLane] = weakref.WeakSet()
+        self._numbers: deque[int] = deque()
+        self._next_number = 1
+        self._shared: SharedLane | None = None
+        self._rack: LaneRack | None = None
+        if max_concurrency is not None:
+            self._rack = LaneRack(max_concurrency, self._new_lane)
+            self._submitted = Crew(max_concurrency, f"cloister-{name}-submitted")
+            self._main_role = Role.MAIN_ONLY if max_concurrency == 1 else Role.MAIN
+        else:
+            self._main_role = Role.MAIN
+        self._first: CallLane | None = self._lane(0, first)
+        self._main: weakref.ref[CallLane] = weakref.ref(self._first)
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def call(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0) -> Any:
+        """Call an object of the guest on this thread's lane; see `CallLane.call`. Raises the errors of the domain."""
+        here = self._here
+        lane = here.lane
+        limit = calling.deadline.get()
+        try:
+            if lane is None or lane.closed:
+                return self._call_first(target, name, args, kwargs, flags, limit)
+            here.lane = None
+            try:
+                if limit is None:
+                    return lane.call(target, name, args, kwargs, None, flags)
+                return lane.call(target, name, args, kwargs, calling.options(limit, name), flags, limit)
+            finally:
+                here.lane = lane
+        except LaneClosed:
+            raise self.life.ended(name) from None
+        except ProtocolError as error:
+            raise self.life.bad_message(error, name) from None
+
+    def _call_first(
+        self, target: int, name: str, args: tuple[Any, ...], kwargs: Any, flags: int, limit: float | None
+    ) -> Any:
+        """Call from a thread that has no lane at this moment, or whose lane is over."""
+        here = self._here
+        lane = self._acquire(limit)
+        try:
+            value = lane.call(target, name, args, kwargs, calling.options(limit, name, lane), flags, limit)
+            here.told = None  # the guest has done what it was told before
+            return value
+        finally:
+            self._release(lane)
+
+    def one_way(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
+        """Call without waiting for an answer. It goes on this thread's lane, so it keeps its order with later calls."""
+        here = self._here
+        lane, mine = here.lane, True
+        limit = calling.deadline.get()
+        try:
+            if lane is None or lane.closed:
+                lane, mine = self._acquire(limit), False
+            here.lane = None
+            try:
+                lane.tell(target, name, args, kwargs, calling.options(limit, name, lane), limit)
+                here.told = lane if self._rack is not None else None
+            finally:
+                if mine:
+                    here.lane = lane
+                else:
+                    self._release(lane)
+        except LaneClosed:
+            raise self.life.ended(name) from None
+        except ProtocolError as error:
+            raise self.life.bad_message(error, name) from None
+
+    def submit(
+        self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0
+    ) -> Future[Any]:
+        """Call without waiting; return the future. Its `cancel` stops a running call where lanes are not limited."""
+        if self._rack is not None:
+            return self._submit_limited(target, name, args, kwargs)
+        limit = calling.deadline.get()
+        try:
+            shared = self._shared_lane()
+            options = calling.options(limit, name) or {}
+            options["logical"] = calling.logical_thread()
+            return shared.submit(target, name, args, kwargs, options, limit)
+        except LaneClosed:
+            raise self.life.ended(name) from None
+
+    def _submit_limited(
+        self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Future[Any]:
+        """Where lanes are limited, a call that nobody waits for takes one too, on a thread of ours."""
+        future: Future[Any] = Future()
+        context = contextvars.copy_context()
+        context.run(calling.join, calling.logical_thread())
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                value = context.run(self.call, target, name, args, kwargs)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+        self.life.wait_ready(calling.deadline.get())
+        self._submitted.run(run)
+        return future
+
+    # -- lanes -------------------------------------------------------------------------------------------------------
+
+    def _acquire(self, limit: float | None) -> CallLane:
+        """A lane for the calling thread; waits until the domain is ready, and for a free one where they are limited."""
+        self.life.wait_ready(limit)
+        if self._rack is None:
+            return self._new_lane()
+        here = self._here
+        if here.holds and self._main_role is Role.MAIN_ONLY:
+            raise DeadlockDetected(
+                f"domain {self.name!r} runs one call at a time, and this thread is in the middle of it: what it called"
+                " now - from a finalizer, a signal handler or a one-way call-back - would wait for itself"
+            )
+        lane = self._rack.take(here.told, limit)
+        if lane is None:
+            raise self.life.error()
+        here.holds += 1
+        return lane
+
+    def _release(self, lane: CallLane) -> None:
+        here = self._here
+        if self._rack is None:
+            here.lane = lane
+        else:
+            here.holds -= 1
+            self._rack.give_back(lane)
+
+    def _new_lane(self) -> CallLane:
+        with self._lock:
+            first, self._first = self._first, None
+        if first is not None:
+            return first
+        host, guest = lane_pair()
+        with self._lock:
+            main = self._main()
+            role = self._main_role if main is None or main.closed else Role.CALL
+            lane = self._lane(self._number(), host)
+            if role is not Role.CALL:
+                self._main = weakref.ref(lane)
+        self.life.hand_over(lane.number, role, 0, guest)
+        return lane
+
+    def _lane(self, number: int, end: LaneEnd) -> CallLane:
+        page = self._page
+        if page is not None and number < page.slots:
+            page.cancels[2 * number + 1] = 0  # what was said of an earlier lane of this number
+        lane = CallLane(end, self.converse(), self, number, page)
+        self._lanes.add(lane)
+        weakref.finalize(lane, self._numbers.append, number).atexit = False
+        return lane
+
+    def _number(self) -> int:
+        if self._next_number >= RESERVED_LANES and self._numbers:
+            return self._numbers.popleft()
+        number, self._next_number = self._next_number, self._next_number + 1
+        return number
+
+    def _shared_lane(self) -> SharedLane:
+        shared = self._shared
+        if shared is not None:
+            return shared
+        self.life.wait_ready(calling.deadline.get())
+        with self._lock:
+            if self._shared is not None:
+                return self._shared
+            host, guest = lane_pair()
+            number = self._number()
+            hearing, saying, _ = self.shared_codecs()
+            try:
+                shared = SharedLane(
+                    host,
+                    number,
+                    (hearing, saying),
+                    self.rebuild,
+                    self._shared_failed,
+                    self._interrupt_shared,
+                    self.name,
+                )
+            except BaseException:
+                host.close()
+                guest.close()
+                raise
+            self._shared = shared
+            self.life.hand_over(number, Role.SHARED, 0, guest)
+            return shared
+
+    def _shared_failed(self, cause: BaseException) -> BaseException:
+        if isinstance(cause, ProtocolError):
+            return self.life.bad_message(cause, "submit")
+        return self.life.ended("submit")
+
+    def _interrupt_shared(self, lane: int, number: int) -> None:
+        try:
+            self.life.interrupt(lane, number, main=False)
+        except ProtocolError as error:
+            self.life.bad_message(error, "cancel")
+
+    def guest_lane(self, number: int, end: LaneEnd) -> CallLane:
+        """The host's end of a lane on which a thread of the guest's own calls."""
+        with self._lock:
+            lane = self._lane(number, end)
+            lane.watched = True
+            return lane
+
+    def new_number(self) -> int:
+        """A number for a lane."""
+        with self._lock:
+            return self._number()
+
+    # -- what is known, and the end ----------------------------------------------------------------------------------
+
+    def calls(self) -> tuple[str, ...]:
+        """The names of the calls that this program waits for at this moment."""
+        with self._lock:
+            lanes, shared = list(self._lanes), self._shared
+        named = tuple(name for lane in lanes for name in (list(lane.calling) or lane.lost))
+        return named if shared is None else (*named, *shared.waiting)
+
+    def outstanding(self) -> list[tuple[int, int]]:
+        """(lane, number) of each call that a thread of this program waits for; of nested ones the innermost."""
+        with self._lock:
+            lanes = list(self._lanes)
+        return [(lane.number, number) for lane in lanes for number in lane.conversation.waiting[-1:]]
+
+    def end(self, error: Callable[[], BaseException]) -> None:
+        """Break every lane: whoever waits, or calls later, gets `error()`."""
+        with self._lock:
+            lanes, shared = list(self._lanes), self._shared
+            self._first = self._page = None
+        if self._rack is not None:
+            self._rack.close()
+        for lane in lanes:
+            lane.break_with(error)
+        if shared is not None:
+            shared.close()
+
+    def disown(self, error: Callable[[], BaseException]) -> None:
+        """This is a forked child: close every descriptor that it inherited; every later use raises `error()`."""
+        self._lock = threading.RLock()
+        lanes = list(self._lanes)
+        self._first = None
+        if self._rack is not None:
+            self._rack.disown()
+        for lane in lanes:
+            lane.disown(error)
+        if self._shared is not None:
+            self._shared.disown()
+
+    def interrupt_main(self) -> None:
+        """Interrupt the call that the guest's main thread serves, if it serves one."""
+        lane = self._main()
+        if lane is not None and lane.conversation.waiting:
+            self.interrupt(lane, lane.conversation.waiting[-1])
+
+    # -- what a lane needs from its owner ----------------------------------------------------------------------------
+
+    def serve(self, lane: CallLane, call: Call) -> Any:
+        """Run a call of the guest's in a copy of this thread's context.
+
+        What it calls may call the guest again, on the same lane, which waits for it. After a one-way call nobody waits:
+        what that one calls takes another lane.
+        """
+        here = self._here
+        before, here.lane = here.lane, (lane if call.number else None)
+        try:
+            return contextvars.copy_context().run(self._in_context, lane, call)
+        finally:
+            here.lane = before
+
+    def _in_context(self, lane: CallLane, call: Call) -> Any:
+        if call.options:
+            calling.adopt(call.options)
+            logical = call.options.get("logical")
+            if type(logical) is int:
+                lane.logical = logical
+        if lane.watched:  # a guest's own thread says who it is once; here any thread may serve it
+            calling.join(lane.logical)
+        return self.invoke(call)
+
+    def interrupt(self, lane: CallLane, number: int) -> bool:
+        """Tell the guest to stop serving a call."""
+        self.life.interrupt(lane.number, number, main=self._main() is lane)
+        return True
+
+    def passes_through(self, error: BaseException) -> bool:
+        """A KeyboardInterrupt in a call-back belongs to this program, not to the guest; a forbidden call ends it."""
+        return isinstance(error, Misaimed) or not isinstance(error, Exception)
+
+    def unheard(self, name: str, error: BaseException) -> None:
+        """A one-way call of the guest's raised here."""
+        self.life.unheard(name, error)

@@ -1,0 +1,107 @@
+"""Calls of the guest's own threads: each has a lane of its own, which the host opens and serves.
+
+A thread that the guest has made itself, and that calls the host, asks for a lane on the control channel. The watcher
+waits until such a lane speaks, then hands it to a bounded crew, which serves one call, with all that is nested in it,
+and gives it back. So a thousand lanes that are silent cost no thread here. A lane is `watched` from its first to its
+last moment: it is closed only by the thread that serves it, or here.
+
+`open_lane` and `close` belong to the watcher's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+from typing import TYPE_CHECKING
+
+from cloister.domain.crew import Crew
+from cloister.errors import CloisterError, ProtocolError
+from cloister.levels.watcher import watcher
+from cloister.pipes.duplex import lane_pair
+from cloister.report import Reason
+from cloister.wire.messages import Role
+
+if TYPE_CHECKING:
+    from cloister.domain.life import Life
+    from cloister.lanes.call_lane import CallLane
+
+__all__ = ["GuestThreads"]
+
+THREADS = 8
+"""Calls of one guest's own threads that are served at once."""
+
+_log = logging.getLogger("cloister")
+
+
+class GuestThreads:
+    """The lanes of one guest's own threads."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._crew = Crew(THREADS, f"cloister-{life.name}-calls")
+        self._lanes: set[CallLane] = set()
+        self._idle: dict[int, CallLane] = {}
+        """The lanes that wait for their next call, by their descriptor."""
+        self._over = False
+
+    def open_lane(self, ticket: int) -> None:
+        """Open a lane for the thread that asked with this ticket. Raises ProtocolError where it has too many.
+
+        Where this program has no descriptors left, the thread in the guest gets no lane, and its call fails there
+        after a while.
+        """
+        life = self._life
+        if life.over or life.stopping:
+            return
+        if len(self._lanes) >= life.options.max_guest_lanes:
+            raise ProtocolError(f"more than {life.options.max_guest_lanes} of its threads want to call the host")
+        try:
+            host, guest = lane_pair()
+        except OSError as error:
+            _log.error("domain %r: a thread of its own can't call this program: %s", life.name, error)
+            return
+        number = life.peer.new_number()
+        lane = life.peer.guest_lane(number, host)
+        lane.watched = True
+        self._lanes.add(lane)
+        life.hand_over(number, Role.GUEST, ticket, guest)
+        self._await_call(lane)
+
+    def close(self) -> None:
+        """Close every lane: the domain has ended. One that is being served is closed by its thread."""
+        self._over = True
+        for fd, lane in self._idle.items():
+            watcher.unwatch(fd)
+            lane.close()
+        self._idle.clear()
+        self._lanes.clear()
+
+    def _await_call(self, lane: CallLane) -> None:
+        if self._over:
+            lane.close()
+        if lane.closed:
+            self._lanes.discard(lane)
+            return
+        fd = lane.fileno()
+        self._idle[fd] = lane
+
+        def ready() -> None:
+            watcher.unwatch(fd)
+            del self._idle[fd]
+            self._crew.run(lambda: self._serve(lane))
+
+        watcher.watch(fd, selectors.EVENT_READ, ready)
+
+    def _serve(self, lane: CallLane) -> None:
+        try:
+            if not lane.serve_one():
+                lane.close()
+        except CloisterError as error:
+            lane.close()
+            if isinstance(error, ProtocolError):
+                self._life.end_for(Reason.BAD_MESSAGE, str(error))
+        except BaseException:
+            lane.close()
+            raise
+        finally:
+            watcher.soon(lambda: self._await_call(lane))

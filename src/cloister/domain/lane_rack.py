@@ -1,0 +1,86 @@
+"""The call lanes of a domain whose concurrency is limited: who has which, and who waits.
+
+A call takes a lane for as long as it lasts. Where a thread has sent one-way calls on a lane, its next call takes that
+same lane, so that it comes after them. Any thread may enter.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cloister.errors import CallTimeout
+
+if TYPE_CHECKING:
+    from cloister.lanes.call_lane import CallLane
+
+__all__ = ["LaneRack"]
+
+
+class LaneRack:
+    """At most `size` lanes, opened when they are first needed."""
+
+    def __init__(self, size: int, open_lane: Callable[[], CallLane]) -> None:
+        self._size = size
+        self._open = open_lane
+        self._spare: list[CallLane] = []
+        self._taken = 0
+        self._freed = threading.Condition()
+        self._closed = False
+
+    def take(self, wanted: CallLane | None, deadline: float | None) -> CallLane | None:
+        """Take a lane, `wanted` itself unless that is closed; None after the end of the domain.
+
+        Raises CallTimeout at `deadline`, a time of `time.monotonic`, and what opening a lane raises.
+        """
+        with self._freed:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._freed.wait_for(lambda: self._closed or self._choose(wanted), left):
+                raise CallTimeout(
+                    "the time for the call was up while all lanes of the domain were in use; it was not sent"
+                )
+            if self._closed:
+                return None
+            self._taken += 1
+            lane = self._spare.pop() if self._spare else None
+        if lane is not None:
+            return lane
+        try:
+            return self._open()
+        except BaseException:
+            self._put(None)
+            raise
+
+    def give_back(self, lane: CallLane) -> None:
+        """The call is over. A lane that it has closed is replaced when the next one is needed."""
+        self._put(None if lane.closed else lane)
+
+    def close(self) -> None:
+        """The domain has ended: nobody waits for a lane any more."""
+        with self._freed:
+            self._closed = True
+            self._spare.clear()
+            self._freed.notify_all()
+
+    def disown(self) -> None:
+        """This is a forked child: no lock of the parent's threads counts here."""
+        self._freed = threading.Condition()
+        self._closed = True
+
+    def _choose(self, wanted: CallLane | None) -> bool:
+        """Bring a lane to the end of the spare ones, or see that one may be opened."""
+        if wanted is not None and not wanted.closed:
+            if wanted not in self._spare:
+                return False
+            self._spare.remove(wanted)
+            self._spare.append(wanted)
+        return bool(self._spare) or self._taken < self._size
+
+    def _put(self, lane: CallLane | None) -> None:
+        with self._freed:
+            self._taken -= 1
+            if lane is not None and not self._closed:
+                self._spare.append(lane)
+            self._freed.notify_all()

@@ -1,0 +1,452 @@
+"""The life of one domain at the process level: started, ready, stopping, ended.
+
+Here are the states, who may move them, and the end with its report. What the guest says is taken in by `listener`, its
+own threads are served by `guest_threads`, its signs of life are judged by `guard`, and what outlives all of them, the
+end of this program and its forks, is in `living`. The state machine::
+
+    STARTING --became_ready--> READY --stop--> STOPPING --_on_exit--> ENDED
+        \\------ stop, _on_exit, the start time-out -----------------^
+
+Who does what: a user's thread starts, waits, asks to stop; the watcher's thread does all else. Only `_on_exit` ends a
+life, and only after the kernel has said that the process has ended.
+
+Facts that hold: the first cause of the end is kept (`_doom`), later ones are ignored, and so is ours where the process
+has ended before. After ENDED no descriptor is open, every lane is broken, and `report` is set. Every step of a stop is
+bounded in time: ask, `stop_timeout`, dump the stacks, `DUMP_S`, kill the tree.
+"""
+
+from __future__ import annotations
+
+import itertools
+import selectors
+import threading
+import time
+import weakref
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cloister.domain import diagnosis, events, living, start
+from cloister.domain.channel import Channel
+from cloister.domain.crew import Crew, Queue
+from cloister.domain.guard import DUMP_S, Guard
+from cloister.domain.guest_peer import GuestPeer
+from cloister.domain.guest_threads import GuestThreads
+from cloister.domain.listener import Listener
+from cloister.domain.output import Output
+from cloister.errors import CallTimeout, CannotUnload, ProtocolError, StartFailed, WrongProcess
+from cloister.guest import interrupts
+from cloister.levels.watcher import Timer, watcher
+from cloister.report import Reason, Report
+from cloister.wire.messages import Kind, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.domain.options import Options
+    from cloister.levels.process import Process
+    from cloister.pipes.duplex import LaneEnd
+    from cloister.pipes.page import Page
+
+__all__ = ["Life", "State"]
+
+KILL_S = 10.0
+"""How long a killed process may take to be gone. The kernel frees 20 GiB in a second; more than this is a broken disk
+or driver, and then the domain can't be unloaded."""
+LANE_PATIENCE_S = 1.0
+"""How long a guest may live on after it has closed a lane. One that ends does it a moment before."""
+FLUSH_S = 1.0
+"""How long the last lines and events of a domain that is unloaded may take to be shown and handled."""
+MAX_WAITING_EVENTS = 10_000
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+"""What may wait for slow handlers; more is dropped and counted."""
+MAX_WAITING_WORK = 10_000
+
+_handlers = Crew(8, "cloister-events")
+"""Runs the handlers of events, which are the user's."""
+_workers = Crew(8, "cloister-work")
+"""Runs what is ours but may run a destructor or a reducer of the user's."""
+_identities = itertools.count(1)
+
+
+class State(Enum):
+    """Where a domain is in its life; see the picture above."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+class Life:
+    """One domain, from start to report."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        """Start the guest, and return before it is ready. Raises StartFailed where nothing could be started."""
+        self.name = name
+        self.identity = next(_identities)
+        self.options = options
+        self.state = State.STARTING
+        self.report: Report | None = None
+        self.python = ""
+        self.stacks = ""
+        self.last_words: tuple[Reason, int | None, str] | None = None
+        self.oom_kills = 0
+        self._doom: tuple[Reason, str] | None = None
+        self._failure: BaseException | None = None
+        self._was_ready = False
+        self._foreign = False
+        self._begin_locks()
+        self._timers: list[Timer] = []
+        self.queue = Queue(_handlers, MAX_WAITING_EVENTS, MAX_WAITING_BYTES)
+        self.work = Queue(_workers, MAX_WAITING_WORK, MAX_WAITING_WORK)
+        self.handlers: list[tuple[type[events.Event], Callable[[Any], object]]] = list(options.handlers)
+        self.setup = start.setup_message(name, self.identity, options.setup, options.watchdog)
+        command, environment = start.command(options.setup), start.environment(options.setup)
+        try:
+            watcher.enter()
+            try:
+                self._spawn(command, environment)
+            except BaseException:
+                watcher.leave()
+                raise
+        except (OSError, RuntimeError) as error:
+            raise StartFailed(f"domain {name!r} could not be started: {error}") from error
+        self.output = Output(self, options.echo)
+        self.guard = Guard(self)
+        self.listener = Listener(self)
+        self.guest_threads = GuestThreads(self)
+        living.add(self)
+        watcher.soon(self._attach)
+
+    def _begin_locks(self) -> None:
+        self._lock = threading.RLock()  # a finalizer may call, or unload, while it is held
+        self._moved = threading.Condition(self._lock)
+        self._ended = threading.Event()
+
+    def _spawn(self, command: list[str], environment: dict[str, str]) -> None:
+        self.started = time.monotonic()
+        self.oom_kills = diagnosis.oom_kills()
+        guest, page, lane = start.spawn_guest(command, environment)
+        self.process: Process = guest
+        self._page: Page | None = page
+        self.channel = Channel(self.process.control)
+        self.peer = GuestPeer(self.name, self, page, lane, self.options.max_concurrency)
+
+    def keep_alive(self, domain: Any) -> None:
+        """Let every proxy hold the domain, so that it is not forgotten while one is in use."""
+        self.peer.imports.keep = weakref.ref(domain)
+
+    # -- what is known -----------------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.state is State.ENDED
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end, and has not yet."""
+        return self.state is State.STOPPING
+
+    @property
+    def unloaded(self) -> bool:
+        """Whether this program has ended the domain on purpose before."""
+        return self._doom is not None and self._doom[0] in (Reason.UNLOADED, Reason.STOP_TIMEOUT)
+
+    @property
+    def patience(self) -> float:
+        """How many seconds all steps of a stop take at most, but for the kernel's."""
+        return self.options.stop_timeout + DUMP_S
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this process is a fork of the one that the domain belongs to."""
+        return self._foreign
+
+    def error(self) -> BaseException:
+        """What every use of this domain raises after its end, or while it is ending."""
+        if self._foreign:
+            return WrongProcess(f"domain {self.name!r} belongs to the parent of this process; make one here")
+        report = self.report
+        if report is None:
+            reason = Reason.UNKNOWN if self._doom is None else self._doom[0]
+            report = Report(domain=self.name, pid=self.process.pid, reason=reason)
+        return diagnosis.verdict(report, self.unloaded, self._failure, self._was_ready)
+
+    # -- any thread: wait, stop, kill --------------------------------------------------------------------------------
+
+    def wait_ready(self, limit: float | None = None) -> None:
+        """Wait until calls are served. `limit` is a time of `time.monotonic`.
+
+        Raises CallTimeout at the limit, StartFailed, DomainCrashed or DomainUnloaded where it never will be.
+        """
+        if self.state is State.READY:
+            return
+        if not self._foreign:
+            with self._moved:
+                left = None if limit is None else max(0.0, limit - time.monotonic())
+                if not self._moved.wait_for(lambda: self.state is not State.STARTING, left):
+                    raise CallTimeout(f"the time for the call was up before domain {self.name!r} was ready")
+                state: State = self.state
+                if state is State.READY:
+                    return
+        raise self.error()
+
+    def ended(self, name: str) -> BaseException:
+        """What a caller is told whose lane has failed: waits, for a bounded time, until the report is there."""
+        if self._foreign:
+            return self.error()
+        if not self._ended.wait(LANE_PATIENCE_S) and self.state is State.READY and not self.process.has_ended():
+            words = self.last_words
+            if words is None:
+                # The guest lives, but has closed this lane: only its own misbehaviour does that.
+                self.end_for(Reason.BAD_MESSAGE, f"it closed the lane on which {name}() waited")
+            elif not self._ended.wait(self.options.stop_timeout):
+                late = f"its exit hooks took longer than {self.options.stop_timeout:g} s, and it was killed in them"
+                self.end_for(words[0], f"{words[2]}\n{late}".lstrip())
+        self._ended.wait(KILL_S)
+        return self.error()
+
+    def bad_message(self, error: ProtocolError, name: str) -> BaseException:
+        """End the domain because of what it sent; returns what the caller is told."""
+        self.end_for(Reason.BAD_MESSAGE, f"{error} (while {name}() was called)")
+        self._ended.wait(KILL_S)
+        return self.error()
+
+    def stop(self) -> None:
+        """Ask the guest to end; every further step follows by itself. Returns at once; idempotent."""
+        if self._foreign or self.process.has_ended():
+            return  # its end was first; `_on_exit` is on its way
+        with self._lock:
+            if self.state in (State.STOPPING, State.ENDED):
+                return
+            if self._doom is None:
+                self._doom = (Reason.UNLOADED, "")
+            self.state = State.STOPPING
+            self._moved.notify_all()
+        if not self.python:  # nothing of the user's has run in it yet
+            self.process.kill()
+            return
+        _workers.run(self.process.remember_descendants)
+        self.peer.end(self.error)
+        self.send(Kind.STOP, int(self.options.stop_timeout * 1000))
+        self.at(time.monotonic() + self.options.stop_timeout, self._dump_then_kill)
+
+    def forget(self) -> None:
+        """Stop, where nobody holds the domain any more. May be called by a finalizer: takes no lock of this object."""
+        if not self._foreign:
+            watcher.soon(self.stop)
+
+    def unload(self) -> None:
+        """Stop, and wait until the domain has ended and its events were handled, the latter for at most `FLUSH_S`.
+
+        Raises CannotUnload where the kernel can't end it.
+        """
+        self.stop()
+        if not watcher.here:
+            self._wait_gone(self.patience + KILL_S)
+            self.queue.wait_empty(FLUSH_S)
+
+    def kill(self) -> None:
+        """Kill the domain's whole tree, and wait until it has ended. Idempotent."""
+        self.end_for(Reason.KILLED, "")
+        self._wait_gone(KILL_S)
+
+    def wait_ended(self, timeout: float | None = None) -> bool:
+        """Wait for the end; False where it has not come in time."""
+        return self._foreign or self._ended.wait(timeout)
+
+    def _wait_gone(self, timeout: float) -> None:
+        if not self.wait_ended(timeout):
+            raise CannotUnload(f"domain {self.name!r} (process {self.process.pid}) was killed, and is still there")
+
+    def end_for(self, reason: Reason, detail: str) -> None:
+        """Kill the tree; the first reason is kept, and that of the process itself where it has ended before."""
+        if self._foreign or self.process.has_ended():
+            return
+        with self._lock:
+            if self.state is State.ENDED:
+                return
+            if self._doom is None:
+                self._doom = (reason, detail)
+        self.process.kill()
+
+    # -- any thread: say, tell ---------------------------------------------------------------------------------------
+
+    def send(self, kind: Kind, *body: Any) -> None:
+        """Send a message on the control channel; never waits. A guest that reads none ends for it."""
+        self._send(kind, body)
+
+    def hand_over(self, number: int, role: Role, ticket: int, end: LaneEnd) -> None:
+        """Give the guest its end of a lane. The descriptors are the channel's from here on."""
+        self._send(Kind.LANE, (number, int(role), ticket), end)
+
+    def _send(self, kind: Kind, body: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:
+        try:
+            if self.channel.send(kind, body, descriptors):
+                watcher.soon(self.listener.watch)
+        except ProtocolError as error:
+            self.end_for(Reason.BAD_MESSAGE, str(error))
+
+    def interrupt(self, lane: int, number: int, main: bool) -> None:
+        """Stop the code that serves a call; ignored where the call is over."""
+        page = self._page
+        if main and page is not None and lane < page.slots:
+            page.cancels[2 * lane + 1] = number
+            self.process.signal(interrupts.INTERRUPT)
+        # Also after a signal: where the main thread was held up, another one serves its lane.
+        self.send(Kind.CANCEL, lane, number)
+
+    def dump(self) -> None:
+        """Let the guest write the stacks of all its threads into the page, where it has come far enough for that."""
+        if self.python:  # before its greeting the signal would end it
+            self.process.signal(interrupts.DUMP)
+
+    def take_stacks(self) -> str:
+        """What the guest has written since the last time; empty where it has not."""
+        page = self._page
+        stacks = "" if page is None else page.take_stacks()
+        if stacks:
+            self.send(Kind.REWIND)
+        return stacks
+
+    def unheard(self, where: str, error: BaseException) -> None:
+        """Tell of an exception that nobody waits for."""
+        self.tell(events.UnhandledException(self.name, self.process.pid, where, error))
+
+    def tell(self, event: events.Event, size: int = 256) -> None:
+        """Give an event to its handlers, in order, elsewhere; `size` is about how many bytes it holds."""
+        for kind, handler in list(self.handlers):
+            if isinstance(event, kind):
+                self.queue.put(partial(handler, event), size, always=isinstance(event, events.Exited))
+
+    # -- the watcher's thread ----------------------------------------------------------------------------------------
+
+    def at(self, due: float, action: Callable[[], None]) -> None:
+        """Run an action at a time of `time.monotonic`, unless the life is over by then. Any thread."""
+        with self._lock:
+            if self.state is not State.ENDED:
+                self._timers = [timer for timer in self._timers if timer.action is not None]
+                self._timers.append(watcher.at(due, action))
+
+    def became_ready(self) -> None:
+        """The guest has said that it serves calls."""
+        with self._lock:
+            if self.state is State.READY:
+                raise ProtocolError("it was ready twice")
+            if self.state is not State.STARTING:
+                return
+            self.state, self._was_ready = State.READY, True
+            self._moved.notify_all()
+        self.tell(events.Ready(self.name, self.process.pid))
+
+    def failed(self, error: BaseException) -> None:
+        """The set-up has failed; the guest ends by itself."""
+        if self.state is State.READY:
+            raise ProtocolError("its set-up failed after it was ready")
+        self._failure = error
+        self.last_words = (Reason.START_FAILED, None, f"{type(error).__name__}: {error}")
+
+    def _attach(self) -> None:
+        process = self.process
+        self.listener.watch()
+        for index, fd in enumerate(process.output):
+            watcher.watch(fd, selectors.EVENT_READ, partial(self._on_output, index))
+        if process.pidfd >= 0:
+            watcher.watch(process.pidfd, selectors.EVENT_READ, self._on_exit)
+        else:
+            self._poll_exit()
+        self.at(self.started + self.options.start_timeout, self._on_start_timeout)
+        self.guard.start()
+
+    def _on_output(self, index: int) -> None:
+        if not self.output.read(index, self.process.output[index]):
+            watcher.unwatch(self.process.output[index])
+
+    def _on_start_timeout(self) -> None:
+        if self.state is State.STARTING:
+            self.dump()
+            detail = f"it was not ready within {self.options.start_timeout:g} s"
+            self.at(time.monotonic() + DUMP_S, lambda: self._kill_unless_ready(detail))
+
+    def _kill_unless_ready(self, detail: str) -> None:
+        if self.state is State.STARTING:
+            self.end_for(Reason.START_TIMEOUT, detail)
+
+    def _dump_then_kill(self) -> None:
+        self.dump()
+        self.at(time.monotonic() + DUMP_S, self._kill_late)
+
+    def _kill_late(self) -> None:
+        if self.process.has_ended():
+            return
+        with self._lock:
+            if self._doom is not None and self._doom[0] is Reason.UNLOADED:
+                detail = f"it did not end within {self.options.stop_timeout:g} s after it was asked to"
+                self._doom = (Reason.STOP_TIMEOUT, detail)
+        self.process.kill()
+
+    def _poll_exit(self) -> None:
+        """Where there is no pidfd: look for the end every now and then."""
+        if self.process.has_ended():
+            self._on_exit()
+        else:
+            self.at(time.monotonic() + 0.02, self._poll_exit)
+
+    def _on_exit(self) -> None:
+        """The process has ended: take what is left in its pipes, learn why, and tell everybody."""
+        process = self.process
+        calls = self.peer.calls()
+        self.listener.drain()
+        for index, fd in enumerate(process.output):
+            self.output.finish(index, fd)
+        oom = diagnosis.oom_kills() != self.oom_kills
+        ending = process.reap()
+        stacks = self.take_stacks() or self.stacks
+        reason, code, detail = diagnosis.reason(self._doom, self.last_words, ending, oom)
+        self.report = Report(
+            domain=self.name,
+            pid=process.pid,
+            reason=reason,
+            exit_code=code,
+            signal=ending.signal,
+            detail=detail,
+            calls=calls,
+            stacks="" if reason is Reason.UNLOADED else stacks,
+            output=tuple(self.output.tail),
+            seconds=time.monotonic() - self.started,
+            cpu_seconds=ending.cpu_seconds,
+            peak_memory=ending.peak_memory,
+        )
+        for fd in (process.control.fileno(), *process.output, process.pidfd):
+            watcher.unwatch(fd)
+        with self._lock:
+            self.state = State.ENDED
+            timers, self._timers = self._timers, []
+            self._moved.notify_all()
+        for timer in timers:
+            timer.cancel()
+        self._page = None  # its last users are views of a lane that a thread is about to leave
+        self.guest_threads.close()
+        self.peer.end(self.error)
+        self.channel.close()
+        process.close()
+        self.queue.put(self.peer.exports.clear, always=True)
+        self.tell(events.Exited(self.name, process.pid, self.report))
+        living.remove(self)
+        self._ended.set()
+        watcher.leave()
+
+    # -- a forked child of the host ----------------------------------------------------------------------------------
+
+    def disown(self) -> None:
+        """This is a forked child: close what it inherited, send nothing, and raise on every use."""
+        self._foreign = True
+        self._begin_locks()
+        self._ended.set()
+        self.state = State.ENDED
+        self._timers = []
+        self.channel.disown()
+        self.process.disown()
+        self.peer.disown(self.error)

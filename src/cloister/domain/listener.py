@@ -1,0 +1,148 @@
+"""What the guest says on its control channel, taken in on the watcher's thread: each message moves its domain on.
+
+Which messages there are is in `cloister.wire.messages`. Whatever is malformed, out of turn, or too much ends the domain
+with the reason ``bad message``. What may run code of the user's is given to other threads: the set-up (an initializer
+is pickled), releases (destructors), log records and events (handlers).
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import time
+from typing import TYPE_CHECKING, Any
+
+from cloister.domain import events, start
+from cloister.errors import CloisterError, ProtocolError
+from cloister.levels.watcher import watcher
+from cloister.report import Reason
+from cloister.wire.messages import Kind
+from cloister.wire.version import check_version
+
+if TYPE_CHECKING:
+    from cloister.domain.life import Life
+
+__all__ = ["Listener"]
+
+CLOSED_PATIENCE_S = 1.0
+"""How long a guest may live on after it has closed its control channel. One that ends closes it a moment before."""
+
+_LAST_WORDS = {word.value: word for word in (Reason.RAISED, Reason.OUT_OF_MEMORY, Reason.HOST_GONE, Reason.EXITED)}
+"""The reasons that a guest may give for its own end."""
+
+_log = logging.getLogger("cloister")
+
+
+class Listener:
+    """Listens to one guest."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def watch(self) -> None:
+        """Listen from now on; also write what waits. Does nothing after the end."""
+        life = self._life
+        if life.over or life.channel.closed:
+            return
+        writing = selectors.EVENT_WRITE if life.channel.flush() else 0
+        watcher.watch(life.process.control.fileno(), selectors.EVENT_READ | writing, self._on_ready)
+
+    def drain(self) -> None:
+        """Take in what a guest that has ended left in the channel. Half a message is no error then."""
+        try:
+            for frame in self._life.channel.receive(reads=64):
+                self._take(frame.kind, self._life.channel.decode(frame))
+        except CloisterError:
+            pass
+
+    def _on_ready(self) -> None:
+        life = self._life
+        try:
+            for frame in life.channel.receive():
+                self._take(frame.kind, life.channel.decode(frame))
+        except CloisterError as error:
+            life.end_for(Reason.BAD_MESSAGE, str(error))
+            watcher.unwatch(life.process.control.fileno())
+            return
+        if life.channel.closed:
+            watcher.unwatch(life.process.control.fileno())
+            life.at(time.monotonic() + CLOSED_PATIENCE_S, self._on_closed)
+        else:
+            self.watch()
+
+    def _on_closed(self) -> None:
+        life = self._life
+        if life.over or life.process.has_ended():
+            return
+        error = life.channel.error
+        detail = "it closed its control channel" if error is None else f"its control channel failed: {error}"
+        _log.error("domain %r: %s", life.name, detail)
+        life.end_for(Reason.BAD_MESSAGE, detail)
+
+    def _take(self, kind: int, body: Any) -> None:
+        try:
+            self._obey(kind, body)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+            raise ProtocolError(f"a message of kind {kind} is malformed: {error}") from None
+
+    def _obey(self, kind: int, body: Any) -> None:
+        life = self._life
+        if not life.python and kind != Kind.HELLO:
+            raise ProtocolError(f"a frame of kind {kind} came before the greeting")
+        match kind:
+            case Kind.HELLO:
+                self._greeted(*body)
+            case Kind.READY:
+                life.became_ready()
+            case Kind.FAILED:
+                life.failed(life.peer.rebuild(body[0]))
+            case Kind.BEAT:
+                _, cpu, running = body
+                life.guard.beat(time.monotonic(), cpu / 1e9, [(int(lane), int(number)) for lane, number in running])
+                dropped = life.peer.imports.take_dropped()
+                if dropped:
+                    life.send(Kind.RELEASE, dropped)
+            case Kind.RELEASE:
+                self._work(lambda: self._release(body[0]))
+            case Kind.LOG:
+                life.output.log(body)
+            case Kind.EVENT:
+                where, described = body
+                life.unheard(str(where), life.peer.rebuild(described))
+            case Kind.WANT_LANE:
+                life.guest_threads.open_lane(int(body[0]))
+            case Kind.LAST_WORDS:
+                reason, code, text = body
+                if life.last_words is None:  # after a set-up that failed the guest exits, which is not why
+                    life.last_words = (_LAST_WORDS[reason], int(code), str(text)[-16384:])
+            case _:
+                raise ProtocolError(f"a frame of kind {kind} has no place on a control channel")
+
+    def _greeted(self, version: Any, own: Any, python: Any, _pid: Any) -> None:
+        life = self._life
+        if life.python:
+            raise ProtocolError("it greeted twice")
+        check_version(version, own)
+        major, minor, *_ = map(int, python.split(".")[:2])
+        life.python, life.peer.version = python[:32], (major, minor)
+        life.tell(events.Connected(life.name, life.process.pid, life.python))
+        self._work(self._send_setup)
+
+    def _work(self, job: Any) -> None:
+        if not self._life.work.put(job, 1):
+            raise ProtocolError("it says more than this program can take in")
+
+    def _send_setup(self) -> None:
+        life = self._life
+        try:
+            life.setup["initializer"] = start.initializer_message(life.options.setup, life.peer.version)
+            life.send(Kind.SETUP, life.setup)
+        except Exception as error:  # also what a reducer of the user's raises
+            life.failed(error)
+            life.end_for(Reason.START_FAILED, f"{type(error).__name__}: {error}")
+
+    def _release(self, dropped: Any) -> None:
+        try:
+            self._life.peer.exports.release(dropped)
+        except ProtocolError as error:
+            self._life.end_for(Reason.BAD_MESSAGE, str(error))

@@ -1,0 +1,74 @@
+"""The lives of this process that have not ended, and what becomes of them when the process ends or forks.
+
+At interpreter exit all of them are asked to stop at the same time, and waited for; each of their steps is bounded, so
+the exit is. In a forked child they belong to its parent: what was inherited is closed, and nothing is ever sent to
+them.
+
+Any thread may enter.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from cloister.domain import crew
+
+if TYPE_CHECKING:
+    from cloister.domain.life import Life
+
+__all__ = ["add", "remove", "stop_all"]
+
+KILLED_S = 2.0
+"""How long killed processes may take to be gone before the exit goes on without them; the lifeline ends them then."""
+FLUSH_S = 1.0
+"""How long the last output and events of all domains may take at interpreter exit."""
+
+_lock = threading.Lock()
+_living: set[Life] = set()
+
+
+def add(life: Life) -> None:
+    """Take in a life that has begun."""
+    with _lock:
+        _living.add(life)
+
+
+def remove(life: Life) -> None:
+    """Leave out a life that has ended."""
+    with _lock:
+        _living.discard(life)
+
+
+def stop_all() -> None:
+    """Stop all domains and wait until they have ended; run at interpreter exit. Bounded, and raises nothing."""
+    with _lock:
+        lives = list(_living)
+    for life in lives:
+        life.stop()
+    end = time.monotonic() + max((life.patience for life in lives), default=0.0) + KILLED_S
+    for life in lives:
+        life.wait_ended(max(0.0, end - time.monotonic()))
+    # From 3.12 on no thread can be started any more: what was left to one that is not there is done here.
+    end = time.monotonic() + FLUSH_S
+    crew.run_all_here(FLUSH_S)
+    for life in lives:
+        life.queue.wait_empty(max(0.0, end - time.monotonic()))
+
+
+def _disown_all() -> None:
+    global _lock
+    _lock = threading.Lock()
+    crew.begin_anew()
+    lives = list(_living)
+    _living.clear()
+    for life in lives:
+        life.disown()
+
+
+atexit.register(stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)

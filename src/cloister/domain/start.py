@@ -1,0 +1,142 @@
+"""How a guest is started from a `Setup`: its command, its environment, its pipes, its set-up message.
+
+How a process comes to be is in `cloister.levels`, what becomes of it in `life`. What the user got wrong is a
+StartFailed that says so. Any thread may enter.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+from typing import Any
+
+import cloister
+from cloister.domain.setup import Setup, Watchdog
+from cloister.errors import LevelUnavailable, StartFailed
+from cloister.levels import lifeline
+from cloister.levels.process import Process, spawn
+from cloister.objects import targets
+from cloister.pipes.duplex import LaneEnd, close_quietly, control_pair, lane_pair
+from cloister.pipes.page import Page
+from cloister.wire.packing import PRIVATE_NAME, msgpack_directory
+
+__all__ = ["command", "environment", "initializer_message", "setup_message", "spawn_guest"]
+
+_BOOT = """\
+import sys
+sys.path[:] = [entry for entry in sys.path if entry]
+if sys.version_info < (3, 11):
+    sys.exit("cloister needs Python 3.11 or later in a domain; this is " + sys.version.split()[0])
+from importlib.util import module_from_spec, spec_from_file_location
+def load(name, folder):
+    spec = spec_from_file_location(name, folder + "/__init__.py", submodule_search_locations=[folder])
+    module = sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+load("cloister", sys.argv[1])
+if sys.argv[2]:
+    from cloister.wire.packing import load_msgpack
+    load_msgpack(directory=sys.argv[2])
+sys.argv[:] = [""]
+from cloister.guest.boot import main
+main()
+"""
+"""The program of a guest. It loads cloister from the host's folder without making anything else there importable, and
+nothing from the working directory, which ``-c`` puts on the path. Any Python can read it, to say that it is too old."""
+
+
+def command(setup: Setup) -> list[str]:
+    """The command line of a guest. Raises StartFailed where there is no interpreter, LevelUnavailable on Windows."""
+    if sys.platform == "win32":
+        raise LevelUnavailable("the process level is not there on Windows yet; the named pipes of cloister.pipes are")
+    folder = os.path.dirname(os.path.abspath(cloister.__file__))
+    if setup.python is None:
+        if not sys.executable:
+            raise StartFailed("this program does not know its Python interpreter; name one with Setup(python=...)")
+        if getattr(sys, "frozen", False):
+            return [sys.executable]  # the application itself, which serves where the environment says so
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,unused-ignore]  # multiprocessing uses it too
+        borrowed = msgpack_directory() if PRIVATE_NAME in sys.modules else ""  # this is a guest that has none itself
+        return [sys.executable, *flags, "-c", _BOOT, folder, borrowed]
+    python = os.fspath(setup.python)
+    if not os.access(python, os.X_OK) or os.path.isdir(python):
+        raise StartFailed(f"there is no Python interpreter at {python!r}; Setup.python is the path of an executable")
+    return [python, "-c", _BOOT, folder, msgpack_directory()]
+
+
+def environment(setup: Setup) -> dict[str, str]:
+    """The environment variables of a guest."""
+    variables = dict(os.environ if setup.env is None else setup.env)
+    if setup.python is not None and setup.env is None:
+        for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__"):
+            variables.pop(name, None)  # they speak of this interpreter, not of that one
+    variables.update(setup.extra_env)
+    if setup.python is None and getattr(sys, "frozen", False):
+        variables["CLOISTER_FROZEN_GUEST"] = "1"
+    return variables
+
+
+def spawn_guest(command: list[str], environment: dict[str, str]) -> tuple[Process, Page, LaneEnd]:
+    """Start a guest and return at once: its process, the page shared with it, and the host's end of its first lane.
+
+    Raises OSError where the program can't be started or descriptors are used up; nothing is left then.
+    """
+    tie = lifeline.reader()
+    host_lane, guest_lane = lane_pair()
+    try:
+        page, page_fd = Page.create()
+        try:
+            control = control_pair()
+        except OSError:
+            if page_fd is not None:
+                close_quietly(page_fd)
+            raise
+    except OSError:
+        host_lane.close()
+        guest_lane.close()
+        raise
+    try:
+        return spawn(command, environment, control, guest_lane, tie, page_fd), page, host_lane
+    except BaseException:
+        host_lane.close()
+        raise
+
+
+def setup_message(name: str, identity: int, setup: Setup, watchdog: Watchdog) -> dict[str, Any]:
+    """What the guest is told before anything of the user's runs. Raises StartFailed where a folder is not there."""
+    foreign = setup.python is not None
+    search = [os.path.abspath(folder) for folder in setup.path]
+    for folder in search:
+        if not os.path.exists(folder):
+            raise StartFailed(f"domain {name!r}: the folder {folder!r} of Setup.path is not there")
+    cwd = None if setup.cwd is None else os.path.abspath(setup.cwd)
+    if cwd is not None and not os.path.isdir(cwd):
+        raise StartFailed(f"domain {name!r}: the folder {cwd!r} of Setup.cwd is not there")
+    return {
+        "name": name,
+        "id": identity,
+        "path": None if foreign else [os.path.abspath(entry) for entry in sys.path],
+        "search": search,
+        "cwd": cwd,
+        "config": dict(setup.config),
+        "initializer": None,
+        "beat": float(watchdog.beat),
+        "log_level": logging.getLogger().getEffectiveLevel(),
+        "cloudpickle": _cloudpickle_file() if foreign else None,
+    }
+
+
+def initializer_message(setup: Setup, version: tuple[int, int]) -> list[Any] | None:
+    """The initializer, as code for a guest of this Python version. Raises MarshalError where it can't travel."""
+    if setup.initializer is None:
+        return None
+    return [targets.to_plain(setup.initializer, version), list(setup.initargs)]
+
+
+def _cloudpickle_file() -> str | None:
+    spec = importlib.util.find_spec("cloudpickle")
+    if spec is None or spec.origin is None:
+        return None
+    return os.path.join(os.path.dirname(spec.origin), "cloudpickle.py")

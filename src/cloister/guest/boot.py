@@ -1,0 +1,179 @@
+"""How a guest at the process level comes up, serves, and ends.
+
+`main` is the program of a guest. In order: its descriptors, the lifeline, the fault handler, a greeting, the set-up,
+the control thread with its beats, the initializer, ready; then the main thread serves lanes until the host says stop.
+An end by itself is announced with its last words, so that the report can say why.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import traceback
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cloister.guest import descriptors, interrupts, lifeline, local
+from cloister.guest.control import Control
+from cloister.guest.host import HostPeer
+from cloister.guest.interrupts import MainThread, StopRequested
+from cloister.guest.logs import ForwardingHandler
+from cloister.guest.service import Service
+from cloister.guest.shared import SharedServing
+from cloister.objects import pickles, targets
+from cloister.pipes.duplex import LaneEnd
+from cloister.pipes.page import Page
+from cloister.wire.limits import DEFAULT_LIMITS
+from cloister.wire.messages import Kind, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["main"]
+
+EXIT_FAILED = 1
+"""The exit code of a guest that failed to start, or that an exception ended."""
+
+MAX_WORDS = 16 * 1024
+"""Characters of the traceback that a guest ends with."""
+
+MAIN_PATIENCE_S = 1.0
+"""How long a lane waits for the main thread where that still unwinds a call that was given up."""
+
+
+def main() -> None:
+    """Be a guest. Returns when the host says stop, so that the interpreter runs its exit hooks."""
+    if sys.platform == "win32":
+        raise NotImplementedError
+    os.closerange(descriptors.FIRST_FREE, os.sysconf("SC_OPEN_MAX"))
+    for fd in range(descriptors.CONTROL, descriptors.FIRST_FREE):
+        try:
+            os.set_inheritable(fd, False)
+        except OSError:
+            pass  # no page on this platform
+    lifeline.tie(descriptors.LIFELINE)
+    page = None
+    if sys.platform == "linux":
+        page = Page(descriptors.PAGE)
+        faulthandler.enable(descriptors.PAGE)
+        faulthandler.register(interrupts.DUMP, descriptors.PAGE)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr,unused-ignore]  # they are text files here
+    main_thread = interrupts.install(page)
+    control = Control(socket.socket(fileno=descriptors.CONTROL))
+    control.greet()
+    try:
+        setup = control.receive_setup()
+    except EOFError:
+        sys.exit(EXIT_FAILED)
+    _Guest(control, main_thread, page, setup).run()
+
+
+class _Guest:
+    def __init__(self, control: Control, main: MainThread, page: Page | None, setup: dict[str, Any]) -> None:
+        self._control, self._main, self._setup = control, main, setup
+        self._service = Service()
+        self._peer = HostPeer(setup["name"], self._service.functions, DEFAULT_LIMITS, page)
+        self._service.peer = self._peer
+        self._lanes: queue.SimpleQueue[_Offer | None] = queue.SimpleQueue()
+        self._lanes.put(_Offer(0, LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER)))
+
+    def run(self) -> None:
+        control, main = self._control, self._main
+        try:
+            control.start(self._peer, main, self._take_lane, self._stop, self._setup["beat"])
+            try:
+                self._prepare()
+            except Exception as error:
+                control.send(Kind.FAILED, self._peer.describe(error))
+                sys.exit(EXIT_FAILED)
+            control.send(Kind.READY)
+            while (offer := self._lanes.get()) is not None and not main.stopping:
+                if offer.accept():
+                    self._peer.serve_lane(offer.number, offer.end, main)
+        except StopRequested:
+            main.past_stop = True
+        except SystemExit as end:
+            main.past_stop = True
+            code = int(end.code or 0) & 0xFF if isinstance(end.code, int | None) else EXIT_FAILED
+            control.send(Kind.LAST_WORDS, "exited", code, "")  # its exit hooks may take long
+            raise
+        except BaseException as error:
+            main.past_stop = True
+            reason = "out of memory" if isinstance(error, MemoryError) else "raised"
+            control.send(Kind.LAST_WORDS, reason, EXIT_FAILED, "".join(traceback.format_exception(error))[-MAX_WORDS:])
+            raise
+
+    def _prepare(self) -> None:
+        setup = self._setup
+        local.enter(setup["name"], setup["id"], setup["config"])
+        if setup["path"] is not None:
+            sys.path[:] = setup["path"]
+        elif "" in sys.path:
+            sys.path.remove("")  # put there by -c; the working directory of the host is not ours
+        sys.path[:0] = setup["search"]
+        if setup["cwd"] is not None:
+            os.chdir(setup["cwd"])
+        pickles.read_with(setup["cloudpickle"])
+        root = logging.getLogger()
+        root.addHandler(ForwardingHandler(lambda *record: self._control.send(Kind.LOG, *record)))
+        root.setLevel(setup["log_level"])
+        logging.raiseExceptions = False
+        importlib.invalidate_caches()
+        threading.excepthook = self._thread_raised
+        if setup["initializer"] is not None:
+            target, args = setup["initializer"]
+            targets.from_plain(target)(*args)
+
+    def _thread_raised(self, args: threading.ExceptHookArgs) -> None:
+        threading.__excepthook__(args)
+        if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+            self._control.send(Kind.EVENT, "unhandled_exception", self._peer.describe(args.exc_value))
+
+    def _stop(self) -> None:
+        """Let the main thread go, also where the code that it ran has swallowed `StopRequested`."""
+        self._lanes.put(None)
+
+    def _take_lane(self, number: int, role: Role, end: LaneEnd) -> None:
+        """Find a thread for a lane that the host has opened; called by the control thread."""
+        if role in (Role.MAIN, Role.MAIN_ONLY):
+            offer = _Offer(number, end)
+            self._lanes.put(offer)
+            if role == Role.MAIN_ONLY:
+                return
+            fallback = threading.Timer(MAIN_PATIENCE_S, self._serve_instead, (offer,))
+            fallback.daemon = True
+            offer.fallback = fallback
+            fallback.start()
+            return
+        if role == Role.SHARED:
+            serve: Callable[[], None] = SharedServing(self._peer, number, end).serve
+        else:
+            serve = partial(self._peer.serve_lane, number, end)
+        threading.Thread(target=serve, name=f"cloister-lane-{number}", daemon=True).start()
+
+    def _serve_instead(self, offer: _Offer) -> None:
+        if offer.accept():
+            self._peer.serve_lane(offer.number, offer.end)
+
+
+class _Offer:
+    """A lane that waits for the main thread; whoever accepts it first serves it."""
+
+    __slots__ = ("_taken", "end", "fallback", "number")
+
+    def __init__(self, number: int, end: LaneEnd) -> None:
+        self.number, self.end = number, end
+        self.fallback: threading.Timer | None = None
+        self._taken = threading.Lock()
+
+    def accept(self) -> bool:
+        if self.fallback is not None:
+            self.fallback.cancel()
+        return self._taken.acquire(blocking=False)

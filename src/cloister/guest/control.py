@@ -1,0 +1,211 @@
+"""The guest's end of the control channel: the thread that gives signs of life and takes the host's orders.
+
+It runs beside the user's code and never runs any of it. Which messages there are is in `cloister.wire.messages`. Native
+code that holds the interpreter lock stops this thread too; then no beat arrives, and that is what the host is to see.
+
+`send` may be called by any thread; all else belongs to the control thread.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from cloister.guest import descriptors
+from cloister.guest.interrupts import INTERRUPT
+from cloister.pipes.duplex import LaneEnd, receive_with_descriptors
+from cloister.pipes.page import rewind
+from cloister.release import VERSION
+from cloister.wire import frames
+from cloister.wire.messages import Kind, Role
+from cloister.wire.values import Codec
+from cloister.wire.version import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.guest.host import HostPeer
+    from cloister.guest.interrupts import MainThread
+
+__all__ = ["Control"]
+
+LANE_TIMEOUT_S = 30.0
+"""How long a thread of the guest's own waits for a lane. The host opens one in well under a millisecond."""
+READ_BYTES = 64 * 1024
+INSIST_S = 0.01
+"""How soon a signal is repeated that has not reached the main thread's call."""
+MAX_BYTES = 4 * 1024 * 1024
+"""What the host takes in one message of a control channel."""
+
+
+class Control:
+    """The control channel of this guest."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        channel.setblocking(True)
+        self._channel = channel
+        self._codec = Codec()
+        self._sending = threading.RLock()  # a finalizer may run and send while it is held
+        self._send_codec = Codec()
+        self._decoder = frames.FrameDecoder()
+        self._descriptors: list[int] = []
+        self._tickets: dict[int, list[Any]] = {}
+        self._last_ticket = 0
+        self._beats = 0
+        self.thread: threading.Thread | None = None
+
+    # -- before the thread runs --------------------------------------------------------------------------------------
+
+    def greet(self) -> None:
+        """Say who this is."""
+        self.send(Kind.HELLO, PROTOCOL_VERSION, VERSION, platform.python_version(), os.getpid())
+
+    def receive_setup(self) -> dict[str, Any]:
+        """Wait for the set-up. Raises EOFError where the host has gone away, or does not want this guest any more."""
+        while True:
+            frame = self._decoder.next_frame()
+            if frame is not None:
+                if frame.kind != Kind.SETUP:
+                    raise EOFError
+                setup: dict[str, Any] = self._codec.decode(frame.body, frame.buffers)[0]
+                return setup
+            self._fill()
+
+    def start(
+        self,
+        peer: HostPeer,
+        main: MainThread,
+        serve: Callable[[int, Role, LaneEnd], None],
+        stop: Callable[[], None],
+        beat_s: float,
+    ) -> None:
+        """Start the thread.
+
+        `serve` takes a lane that the host has opened, `stop` is told that the host wants this guest to end; `beat_s` is
+        the time between two beats.
+        """
+        self._peer, self._main, self._serve, self._stop, self._beat_s = peer, main, serve, stop, beat_s
+        peer.open_lane = self.open_lane
+        peer.report = lambda name, error: self.send(Kind.EVENT, name, peer.describe(error))
+        self.thread = threading.Thread(target=self._run, name="cloister-control", daemon=True)
+        self.thread.start()
+
+    # -- any thread --------------------------------------------------------------------------------------------------
+
+    def send(self, kind: Kind, *body: Any) -> None:
+        """Send a message. A host that is gone is no error here: its end is noticed elsewhere.
+
+        One that is larger than the host takes is left out.
+        """
+        with self._sending:
+            data = b"".join(frames.serialize(kind, self._send_codec.encode([*body])))
+            if len(data) <= MAX_BYTES:
+                try:
+                    self._channel.sendall(data)
+                except OSError:
+                    pass
+
+    def open_lane(self) -> tuple[int, LaneEnd]:
+        """Ask the host for a lane of the calling thread's own. Raises TimeoutError where it gives none."""
+        arrived = threading.Event()
+        with self._sending:
+            self._last_ticket += 1
+            ticket = self._last_ticket
+        slot: list[Any] = [arrived, None]
+        self._tickets[ticket] = slot
+        self.send(Kind.WANT_LANE, ticket)
+        if not arrived.wait(LANE_TIMEOUT_S):
+            self._tickets.pop(ticket, None)
+            raise TimeoutError("the host opened no lane for this thread")
+        number, end = slot[1]
+        return number, end
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        due = time.monotonic()
+        try:
+            while True:
+                wait = due - time.monotonic()
+                if wait <= 0:
+                    self._beat()
+                    due = time.monotonic() + self._beat_s
+                    continue
+                if self._main.insist():
+                    wait = min(wait, INSIST_S)
+                if poll.poll(wait * 1000 + 1):
+                    self._fill()
+                    while (frame := self._decoder.next_frame()) is not None:
+                        self._obey(frame)
+        except EOFError:
+            self._end_with_host()
+
+    def _fill(self) -> None:
+        data, received = receive_with_descriptors(self._channel, READ_BYTES)
+        if not data:
+            raise EOFError
+        self._descriptors += received
+        self._decoder.feed(data)
+
+    def _beat(self) -> None:
+        self._beats += 1
+        running = [[lane, number] for lane, number in self._peer.running()]
+        self.send(Kind.BEAT, self._beats, time.process_time_ns(), running)
+        dropped = self._peer.imports.take_dropped()
+        if dropped:
+            self.send(Kind.RELEASE, dropped)
+
+    def _obey(self, frame: frames.Frame) -> None:
+        body = self._codec.decode(frame.body, frame.buffers)
+        match frame.kind:
+            case Kind.LANE:
+                number, role, ticket = body
+                end = LaneEnd(self._descriptors.pop(0), self._descriptors.pop(0))
+                if role == Role.GUEST:
+                    self._deliver(ticket, number, end)
+                else:
+                    self._serve(number, Role(role), end)
+            case Kind.CANCEL:
+                lane, number = body
+                if self._main.serves(lane):
+                    self._main.wanted = (lane, number)
+                else:
+                    self._peer.stop_serving(lane, number)
+            case Kind.RELEASE:
+                self._peer.exports.release(body[0])
+            case Kind.STOP:
+                self._main.stopping = True
+                self._stop()
+                if sys.platform == "win32":
+                    raise NotImplementedError
+                signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+            case Kind.REWIND:
+                rewind(descriptors.PAGE)
+            case _:
+                pass  # a newer host may say more than this guest knows
+
+    def _deliver(self, ticket: int, number: int, end: LaneEnd) -> None:
+        slot = self._tickets.pop(ticket, None)
+        if slot is None:  # the thread has given up
+            end.close()
+            return
+        slot[1] = (number, end)
+        slot[0].set()
+
+    def _end_with_host(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)

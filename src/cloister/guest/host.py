@@ -1,0 +1,223 @@
+"""The host, as a guest sees it: the lanes that it serves, and the ones on which its own threads call.
+
+Each serving thread belongs to one lane. What a call means is in `service` and `cloister.objects`; opening lanes is
+asked for by `control`. Any thread may enter `HostPeer.call`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Any
+
+from cloister import calling
+from cloister.errors import CallCancelled
+from cloister.guest.interrupts import Interrupted, MainThread, Running, StopRequested
+from cloister.lanes.call_lane import CallLane, LaneClosed
+from cloister.objects.peer import Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.guest.shared import SharedServing
+    from cloister.lanes.conversation import Call
+    from cloister.pipes.duplex import LaneEnd
+    from cloister.pipes.page import Page
+
+__all__ = ["HostPeer"]
+
+
+class _Here(threading.local):
+    """The lane of the calling thread, and what it runs."""
+
+    served: CallLane | None = None
+    """The lane that it serves."""
+    lane: CallLane | None = None
+    """The lane on which it may call the host: in a call, the one that it serves; else one of its own. None while a call
+    is on its way, so that a finalizer or a signal handler that calls in the middle of it takes another lane."""
+    own: CallLane | None = None
+    """In a thread that serves: its own lane, for one-way calls that call the host."""
+    running: Running | None = None
+    """What it runs for the host; None in a thread of the guest's own."""
+
+
+class HostPeer(Peer):
+    """The other side of the wall, seen from within."""
+
+    def __init__(self, name: str, service: dict[str, Callable[..., Any]], limits: Any, page: Page | None) -> None:
+        super().__init__(name, below=False, service=service, limits=limits, resolve=_resolve)
+        self.page = page
+        self.open_lane: Callable[[], tuple[int, LaneEnd]] = _no_lane
+        """Asks the host for a lane of the calling thread's own; set by the control channel."""
+        self.report: Callable[[str, BaseException], None] = _nowhere
+        """Tells the host of an exception that no caller waits for; set by the control channel."""
+        self.serving: dict[int, Running] = {}
+        """What runs on each call lane, by the lane's number."""
+        self.shared: dict[int, SharedServing] = {}
+        """What serves each shared lane, by the lane's number."""
+        self._here = _Here()
+
+    # -- calls of the host -------------------------------------------------------------------------------------------
+
+    def serve_lane(self, number: int, end: LaneEnd, main: MainThread | None = None) -> None:
+        """Serve a lane on the calling thread until the host closes it. `main` is where signals find the main thread."""
+        lane = CallLane(end, self.converse(), self, number, self.page, side=1)
+        running = self.serving[number] = Running(number)
+        here = self._here
+        here.served, here.running = lane, running
+        if main is not None:
+            main.running = running
+            running.unwanted = main.asked_for(number)  # the signal may have come before this thread did
+        try:
+            while not lane.closed and lane.serve_one():
+                pass
+        except Interrupted:
+            pass  # it came too late for its call, in the middle of our own work: the lane is lost
+        finally:
+            if main is not None:
+                main.running = None
+            here.served = here.lane = here.own = here.running = None
+            if self.serving.get(number) is running:
+                del self.serving[number]
+            lane.close()
+
+    def serve(self, lane: CallLane, call: Call) -> Any:
+        """Run a call of the host, in a copy of this thread's context."""
+        here = self._here
+        running = here.running
+        if not call.number:
+            return self._serve_one_way(here, call)
+        if call.options:
+            calling.join(call.options.get("logical"))
+        if running is None or here.served is not lane:  # a lane that the host opened for a thread of our own
+            before, here.lane = here.lane, lane
+            try:
+                return contextvars.copy_context().run(self.in_context, call)
+            finally:
+                here.lane = before
+        if call.number == running.unwanted:
+            raise CallCancelled(f"{call.name}() was given up before it began")
+        number, away, before = running.number, running.away, here.lane
+        running.number, running.away, here.lane = call.number, False, lane
+        try:
+            return contextvars.copy_context().run(self.in_context if call.options else self.invoke, call)
+        except Interrupted as error:
+            raise CallCancelled(f"{call.name}() was interrupted: its caller does not wait any more") from error
+        finally:
+            running.number, running.away, here.lane = number, away, before
+            if running.cancelling:
+                running.settle(call.number)
+
+    def _serve_one_way(self, here: _Here, call: Call) -> Any:
+        """Run a call that nobody waits for: what it calls takes a lane of its own, because nobody reads this one."""
+        running, here.running = here.running, None
+        lane, here.lane = here.lane, here.own
+        number = 0 if running is None else running.number
+        if running is not None:
+            running.number = 0
+        try:
+            return contextvars.copy_context().run(self.in_context, call)
+        finally:
+            if running is not None:
+                running.number = number
+            here.own, here.lane = here.lane, lane
+            here.running = running
+
+    def serve_shared(self, running: Running, call: Call) -> Any:
+        """Run a call of a shared lane, on a thread of its pool."""
+        here = self._here
+        here.running = running
+        try:
+            return contextvars.copy_context().run(self.in_context, call)
+        except Interrupted as error:
+            raise CallCancelled(f"{call.name}() was cancelled") from error
+        finally:
+            running.number = 0
+            if running.cancelling:
+                running.settle(call.number)
+            here.running = None
+
+    def in_context(self, call: Call) -> Any:
+        """Run a call, inside the copy of a context that is its own."""
+        if call.options:
+            calling.adopt(call.options)
+        return self.invoke(call)
+
+    def interrupt(self, lane: CallLane, number: int) -> bool:
+        """A guest does not interrupt its host."""
+        return False
+
+    def passes_through(self, error: BaseException) -> bool:
+        """Everything that code over here raises travels, even SystemExit: it ends the call, not the domain."""
+        return isinstance(error, StopRequested)
+
+    def unheard(self, name: str, error: BaseException) -> None:
+        """An exception of a one-way call becomes an event."""
+        self.report(name, error)
+
+    def stop_serving(self, lane: int, number: int) -> None:
+        """Stop a call that the host does not want any more; ignored where it is over. Called by the control thread."""
+        running, shared = self.serving.get(lane), self.shared.get(lane)
+        if shared is not None:
+            shared.interrupt(number)
+        elif running is not None:
+            running.interrupt(number)
+
+    def running(self) -> list[tuple[int, int]]:
+        """(lane, number) of each call that runs for the host."""
+        calls = [(lane, state.number) for lane, state in list(self.serving.items()) if state.number]
+        for lane, shared in list(self.shared.items()):
+            calls += [(lane, number) for number in shared.running]
+        return calls
+
+    # -- calls to the host -------------------------------------------------------------------------------------------
+
+    def call(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0) -> Any:
+        """Call an object of the host: on the lane that this thread serves, or on one of its own.
+
+        Raises what the host raised, CallTimeout, MarshalError, and CallCancelled where the host waits no more for what
+        this thread does.
+        """
+        here = self._here
+        lane, running = here.lane, here.running
+        limit = calling.deadline.get()
+        options = None
+        if lane is None or lane is not here.served:
+            if lane is None or lane.closed:
+                number, end = self.open_lane()
+                lane = CallLane(end, self.converse(), self, number, self.page, side=1)
+            options = calling.options(limit, name, lane)
+        elif limit is not None:
+            options = calling.options(limit, name)
+        here.lane = None
+        try:
+            if running is None:
+                return lane.call(target, name, args, kwargs, options, flags, limit)
+            try:
+                running.leave()
+                return lane.call(target, name, args, kwargs, options, flags, limit)
+            finally:
+                running.come_back()
+        except LaneClosed:
+            raise CallCancelled(f"{name}() was not answered: the host does not wait any more") from None
+        finally:
+            here.lane = lane
+
+
+def _resolve(name: str) -> type | None:
+    """Find a by-value type that the host sent. Trust goes down, so a guest may import the module that has it."""
+    from cloister.objects import targets
+
+    try:
+        found = targets.resolve(name)
+    except (ImportError, ValueError):
+        return None
+    return found if isinstance(found, type) else None
+
+
+def _no_lane() -> tuple[int, LaneEnd]:
+    raise RuntimeError("the control channel is not up yet")
+
+
+def _nowhere(name: str, error: BaseException) -> None:
+    pass

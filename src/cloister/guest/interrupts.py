@@ -1,0 +1,197 @@
+"""How code that runs for a caller who does not want it any more is stopped.
+
+The host names a call, by lane and number; a request for a call that is over is ignored, and a call that has not begun
+is not begun. Two ways lead there:
+
+- a call on the *main thread*: the host writes the number into the shared page and sends `INTERRUPT`. The handler runs
+  on the main thread, so it sees exactly which call it interrupts. It breaks a sleep, a blocking read and a runaway
+  regular expression at once, which a message alone would not.
+- a call on *another thread*: the control thread raises an asynchronous exception there. It arrives with the next step
+  of Python code, so a sleep or a native call ends first.
+
+Only the user's code is interrupted. While a call waits for an answer of the host, the exception waits too, because it
+would tear what is being read: the host that wants to stop a call is not in the middle of answering it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cloister.pipes.page import Page
+
+__all__ = ["DUMP", "INTERRUPT", "Interrupted", "Running", "StopRequested", "install"]
+
+if sys.platform == "linux":
+    INTERRUPT: Final[int] = signal.SIGRTMIN + 6
+    """The signal that interrupts the main thread. Real-time signals are not used by Python, and rarely by others."""
+    DUMP: Final[int] = signal.SIGRTMIN + 7
+    """The signal that makes `faulthandler` write all stacks. Its handler is C and needs no interpreter lock."""
+elif sys.platform != "win32":  # another platform
+    INTERRUPT = signal.SIGUSR1
+    DUMP = signal.SIGUSR2
+else:  # another platform
+    INTERRUPT = DUMP = 0
+
+
+class Interrupted(BaseException):
+    """The caller does not want the answer any more. Not an `Exception`, so that code which catches those lets it by."""
+
+
+class StopRequested(BaseException):
+    """The domain is to end: raised on the main thread, so that its exit hooks run."""
+
+
+_LOOKS: Final = 16
+"""Turns of an empty loop in which an exception that is on its way arrives: Python looks for one in each. Taking it back
+would be wrong: `PyThreadState_SetAsyncExc` with NULL leaves Python 3.11 and 3.12 looking for ever, which is slow, and
+under a tracer of 3.11 never ends."""
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+class Running:
+    """What one serving thread runs at this moment, and the way to interrupt it.
+
+    The thread itself writes `number` and `away`, and looks at `cancelling` and `pending` after it has; the control
+    thread does the same the other way round. So of a look and a change that cross, one sees the other.
+    """
+
+    __slots__ = ("_lock", "away", "cancelling", "lane", "number", "pending", "thread", "unwanted")
+
+    def __init__(self, lane: int) -> None:
+        self.lane = lane
+        self.thread = threading.get_ident()
+        self.number = 0
+        """The number of the call that runs; 0 while none does."""
+        self.away = False
+        """The call waits for an answer of the host: our own code runs, which must not be torn."""
+        self.pending = 0
+        """The call that is to be interrupted when its answer is there."""
+        self.unwanted = 0
+        """A call that was given up before it began, or after it was over."""
+        self.cancelling = 0
+        self._lock = threading.Lock()
+
+    def interrupt(self, number: int) -> None:
+        """Raise `Interrupted` in this thread's call, unless it is over. Called by the control thread."""
+        with self._lock:
+            self.cancelling = number
+            if self.number != number:
+                self.unwanted = number
+            elif self.away:
+                self.pending = number
+            else:
+                _set_async_exc(self.thread, Interrupted)
+                return
+            self.cancelling = 0
+
+    def settle(self, number: int) -> None:
+        """Swallow an interruption of a call that has just ended."""
+        if self.cancelling == number:
+            try:
+                with self._lock:
+                    pass  # whoever interrupts has done so, or has seen that the call is over
+                for _ in range(_LOOKS):
+                    pass
+            except Interrupted:
+                pass
+            self.cancelling = 0
+
+    def leave(self) -> None:
+        """The call is about to wait for the host. Raises `Interrupted` where that was on its way."""
+        self.away = True
+        if self.cancelling:
+            with self._lock:
+                pass  # whoever interrupts has not seen that this thread leaves, and has it by now
+
+    def come_back(self) -> None:
+        """The host has answered. Raises `Interrupted` where that was asked for meanwhile."""
+        self.away = False
+        if self.cancelling or self.pending:
+            with self._lock:
+                pending, self.pending = self.pending, 0
+            if pending == self.number:
+                raise Interrupted
+
+
+class MainThread:
+    """What the handlers of the main thread's signals know."""
+
+    def __init__(self, page: Page | None) -> None:
+        self.page = page
+        self.running: Running | None = None
+        """The main thread's state while it serves a lane."""
+        self.wanted: tuple[int, int] | None = None
+        """(lane, number) of a call to interrupt, as the control thread has heard."""
+        self.told: tuple[int, int] | None = None
+        """The last call that was told to stop: once is enough, it may be cleaning up."""
+        self.stopping = False
+        """Set before `INTERRUPT` is sent to end the domain."""
+        self.past_stop = False
+        """The main thread has left its loop; it is not to be interrupted again."""
+
+    def on_interrupt(self, signum: int, frame: Any) -> None:
+        """Raise in whatever the main thread does, where that was asked for."""
+        if self.stopping and not self.past_stop:
+            self.past_stop = True
+            raise StopRequested
+        running = self.running
+        if running is None:
+            return
+        number = self.asked_for(running.lane)
+        if not number or (running.lane, number) == self.told:
+            return
+        self.told = (running.lane, number)
+        if number != running.number:
+            running.unwanted = number
+        elif running.away:
+            running.pending = number
+        else:
+            raise Interrupted
+
+    def serves(self, lane: int) -> bool:
+        """Whether the main thread serves this lane, and a signal can name a call on it. Any thread may ask."""
+        running, page = self.running, self.page
+        return running is not None and running.lane == lane and page is not None and lane < page.slots
+
+    def insist(self) -> bool:
+        """Repeat the signal where a call is to be interrupted and still runs; False where that is done. Control thread.
+
+        The host's signal may come in the instant between Python's look for signals and a system call that then blocks,
+        or to another thread of the process. It is tried first, because it needs no interpreter lock.
+        """
+        wanted, running = self.wanted, self.running
+        if wanted is None:
+            return False
+        if wanted == self.told or running is None or running.lane != wanted[0] or running.number > wanted[1]:
+            self.wanted = None
+            return False
+        if sys.platform == "win32":
+            raise NotImplementedError
+        signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+        return True
+
+    def asked_for(self, lane: int) -> int:
+        """The call of a lane that the host wants to be interrupted, once; 0 for none."""
+        page, wanted = self.page, self.wanted
+        if wanted is not None and wanted[0] == lane:
+            return wanted[1]
+        if page is None or lane >= page.slots:
+            return 0
+        number: int = page.cancels[2 * lane + 1]
+        page.cancels[2 * lane + 1] = 0
+        return number
+
+
+def install(page: Page | None) -> MainThread:
+    """Install the handler of `INTERRUPT`; only the main thread may."""
+    main = MainThread(page)
+    if INTERRUPT:
+        signal.signal(INTERRUPT, main.on_interrupt)
+    return main

@@ -1,0 +1,25 @@
+"""Where the running code is: the identity of the domain that this process is.
+
+In a host it is the default domain; a guest enters its own at start. `cloister.current_domain` reads it. Any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["config", "enter", "identity", "name"]
+
+DEFAULT_NAME = "default"
+name = DEFAULT_NAME
+"""The name of this process's domain."""
+identity = 0
+"""Its id: 0 is the default domain, a host counts its domains from 1."""
+config: Mapping[str, Any] = {}
+"""The configuration that the creator gave."""
+
+
+def enter(own_name: str, own_identity: int, own_config: Mapping[str, Any]) -> None:
+    """Say which domain this process is; called once, before any code of the user's runs."""
+    global name, identity, config
+    name, identity, config = own_name, own_identity, own_config

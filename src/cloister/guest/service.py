@@ -1,0 +1,115 @@
+"""What a host may ask of a guest beside calling its objects: create, call, run a program, evaluate, hand out a copy.
+
+These are the functions of target 0. They run on the thread that serves the call, the main thread for the first lane.
+How code is named and found is in `cloister.objects.targets`; how a program is run, in `cloister.guest.program`.
+"""
+
+from __future__ import annotations
+
+import linecache
+import runpy
+import sys
+import types
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from cloister.guest.program import run_file, run_program
+from cloister.objects import targets
+from cloister.objects.marks import Shared
+from cloister.wire.registry import DEFAULT_REGISTRY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.guest.host import HostPeer
+
+__all__ = ["Service"]
+
+NAMESPACE: Final = "__cloister__"
+"""The module in which `exec` and `eval` run. It can be imported, because dataclasses and pickles look theirs up."""
+KEPT_SOURCES: Final = 1000
+"""How many of the last sources of `exec` and `eval` tracebacks can show."""
+
+
+class Service:
+    """The functions, and the namespace of `exec` and `eval`."""
+
+    def __init__(self) -> None:
+        self.peer: HostPeer
+        module = sys.modules[NAMESPACE] = types.ModuleType(NAMESPACE)
+        self.namespace: dict[str, Any] = module.__dict__
+        self._sources: deque[str] = deque()
+        self._compiled = 0
+        self.functions: dict[str, Callable[..., Any]] = {
+            "create": self.create,
+            "create_handle": self.create_handle,
+            "call": self.call,
+            "map": self.map,
+            "unwrap": self.unwrap,
+            "exec": self.exec,
+            "eval": self.eval,
+            "run_module": self.run_module,
+            "run_path": self.run_path,
+            "ping": lambda: None,
+        }
+
+    def create(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Make an object: a copy travels where its type is marked by value, a proxy otherwise."""
+        made = targets.from_plain(target)(*args, **kwargs)
+        return made if type(made) in DEFAULT_REGISTRY.by_type else Shared(made)
+
+    def create_handle(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> int:
+        """Make an object and hand out its id alone: nothing of its type travels."""
+        made = targets.from_plain(target)(*args, **kwargs)
+        exports = self.peer.exports
+        return exports.hand_out(made, exports.view(type(made))).number
+
+    def call(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a function."""
+        return targets.from_plain(target)(*args, **kwargs)
+
+    def map(self, target: list[Any], columns: list[list[Any]]) -> list[Any]:
+        """Call a function once for each row of the columns; return the results, and the exceptions by their places.
+
+        Flat lists, because a list for each item would take longer than most functions do.
+        """
+        function = targets.from_plain(target)
+        results: list[Any] = []
+        failures: dict[int, Any] = {}
+        for args in zip(*columns, strict=True):
+            try:
+                results.append(function(*args))
+            except Exception as error:
+                failures[len(results)] = self.peer.describe(error)
+                results.append(None)
+        return [results, failures]
+
+    def unwrap(self, value: Any) -> Any:
+        """Return the object itself; the call asks for a copy."""
+        return value
+
+    def exec(self, source: str) -> None:
+        """Run statements in the namespace of this domain."""
+        exec(self._compile(source, "exec"), self.namespace)  # noqa: S102 - that is what it is for
+
+    def eval(self, source: str) -> Any:
+        """Evaluate an expression in the namespace of this domain."""
+        return eval(self._compile(source.strip(), "eval"), self.namespace)  # noqa: S307 - that is what it is for
+
+    def _compile(self, source: str, mode: str) -> Any:
+        """Compile, and keep the source where tracebacks find it."""
+        self._compiled += 1
+        name = f"<cloister {mode} {self._compiled}>"
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        self._sources.append(name)
+        if len(self._sources) > KEPT_SOURCES:
+            linecache.cache.pop(self._sources.popleft(), None)
+        return compile(source, name, mode)
+
+    def run_module(self, name: str, args: list[str]) -> int:
+        """Run a module as a program; return its exit code."""
+        return run_program(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True), name, args)
+
+    def run_path(self, path: str, args: list[str]) -> int:
+        """Run a file as a program; return its exit code."""
+        return run_file(path, args)

@@ -1,0 +1,1 @@
+"""How cloister fits into other programs. Nothing here is imported by cloister itself."""

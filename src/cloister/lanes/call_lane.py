@@ -1,0 +1,259 @@
+"""The blocking engine of a call lane: the thread that calls writes its request and reads its own answer.
+
+Here are the calls: made, served while another one waits, timed out, given up. Bytes, waiting and closing are in
+`frame_lane`; what may be said in which state is in `conversation`. One thread uses a lane at a time.
+
+**Time-out.** The outermost call of a lane: the peer is told to stop, the lane is closed and never used again. A nested
+call of the host: the guest is told to stop, and the waiter goes on reading until the guest has unwound and answered, or
+the grace period is over; then the lane is closed. A nested call of the guest is abandoned: the host's code is never
+interrupted.
+
+**Interruption.** A KeyboardInterrupt, or what a signal handler raises, may come between a write and a read. Then nobody
+knows what was said, so the lane is closed, and only the lane: the next call of the thread takes another one.
+
+**Depth.** A nested call needs the stack of this thread. It is refused with RecursionError before anything is sent,
+while there still is the room to tell the peer of it; so too deep a nesting costs the call and not the lane.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+
+from cloister.errors import CallTimeout, MarshalError, ProtocolError
+from cloister.lanes.conversation import Answer, Call, Conversation, Unreadable
+from cloister.lanes.frame_lane import FrameLane, LaneClosed, TimeUp
+
+if TYPE_CHECKING:
+    from cloister.pipes.duplex import LaneEnd
+    from cloister.pipes.page import Page
+
+__all__ = ["CallLane", "LaneClosed", "LaneOwner"]
+
+GRACE_S: Final = 5.0
+"""How long a nested call that timed out may take to unwind before its lane is closed."""
+
+SHALLOW: Final = 8
+"""Nested calls that need no look at the stack: with the usual limit of 1,000 frames there is room for them."""
+FRAMES_NEEDED: Final = 90
+"""Frames that one more nested call may take in our own code, the description of an exception included."""
+
+
+class LaneOwner(Protocol):
+    """What a lane needs from the side that owns it."""
+
+    def serve(self, lane: CallLane, call: Call) -> Any:
+        """Run a call of the peer and return its result; what it raises is the call's exception."""
+
+    def describe(self, error: BaseException) -> Any:
+        """Turn an exception of `serve` into what travels. Raises nothing."""
+
+    def rebuild(self, described: Any) -> BaseException:
+        """Turn what travelled into the exception to raise. Raises ProtocolError where it is malformed."""
+
+    def interrupt(self, lane: CallLane, number: int) -> bool:
+        """Tell the peer to stop serving a call; False where this side may not interrupt the other."""
+
+    def unheard(self, name: str, error: BaseException) -> None:
+        """Take the exception of a call that wants no answer."""
+
+    def passes_through(self, error: BaseException) -> bool:
+        """Whether an exception of `serve` breaks the lane and goes on upwards here, instead of travelling."""
+
+
+class CallLane(FrameLane):
+    """One end of a call lane."""
+
+    __slots__ = ("conversation", "logical", "owner")
+
+    def __init__(
+        self,
+        end: LaneEnd,
+        conversation: Conversation,
+        owner: LaneOwner,
+        number: int,
+        page: Page | None = None,
+        side: int = 0,
+    ) -> None:
+        """Take over the two descriptors of `end`; see `FrameLane`."""
+        super().__init__(end, number, page, side)
+        self.conversation = conversation
+        self.owner = owner
+        self.logical = 0
+        """The logical thread that spoke last here; 0 before one has said which it is."""
+
+    # -- calling -----------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        target: int,
+        name: str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
+        options: dict[str, Any] | None = None,
+        flags: int = 0,
+        deadline: float | None = None,
+    ) -> Any:
+        """Call the peer and return its result; its own calls to this side are served meanwhile.
+
+        `deadline` is a time of `time.monotonic`, or None for no limit. Raises what the peer raised, CallTimeout,
+        MarshalError where a value can't travel and RecursionError where the nesting is too deep (the lane stays usable
+        after both), what the lane was broken with, and LaneClosed where the peer is gone.
+        """
+        conversation = self.conversation
+        outer = len(conversation.waiting)
+        if outer > SHALLOW:
+            _require_frames(FRAMES_NEEDED)
+        self.calling.append(name if target else _spoken(name, args))
+        try:
+            self._send(conversation.ask(target, name, args, kwargs, options, flags), deadline)
+            while True:
+                heard = conversation.hear(self._receive(deadline))
+                if type(heard) is Answer:
+                    break
+                if heard is not None:
+                    self._answer(heard, deadline)
+        except TimeUp:
+            self._expire(self.calling[-1])
+        except BaseException as error:
+            if type(error) is not MarshalError or len(conversation.waiting) > outer:
+                self._leave(self.calling[-1], outer, error)
+            raise
+        finally:
+            self.calling.pop()
+            if self._broken is not None and not self.calling:
+                self.close()
+        if heard.raised:
+            raise self.owner.rebuild(heard.value)
+        return heard.value
+
+    def tell(
+        self,
+        target: int,
+        name: str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
+        options: dict[str, Any] | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """Send a call that wants no answer; return as soon as the pipe has taken it. Raises as `call`."""
+        self.calling.append(name)
+        try:
+            self._send(self.conversation.tell(target, name, args, kwargs, options), deadline)
+        except MarshalError:
+            raise
+        except TimeUp:
+            raise CallTimeout(f"the time was up before {name}() could be sent") from None
+        except BaseException:
+            self.give_up(f"{name}() was interrupted while it was sent")
+            raise
+        finally:
+            self.calling.pop()
+            if self._broken is not None and not self.calling:
+                self.close()
+
+    def _leave(self, name: str, outer: int, error: BaseException) -> None:
+        """Give up the lane in the middle of a call: the two sides no longer agree on what was said."""
+        if isinstance(error, LaneClosed | ProtocolError):  # the domain ends, and the calls around it are told so
+            self.close()
+            return
+        if not isinstance(error, Exception) and len(self.conversation.waiting) > outer and not self._closed:
+            self.owner.interrupt(self, self.conversation.waiting[-1])
+        self.give_up(f"{name}() was interrupted by {type(error).__name__}; the calls around it are lost")
+
+    def _expire(self, name: str) -> NoReturn:
+        """End a call whose time is up; see the module's text. Raises CallTimeout, or what comes between."""
+        conversation = self.conversation
+        error = CallTimeout(f"the time for {name}() is up; it was told to stop, the domain goes on")
+        if self._closed:  # the message was cut off
+            raise error from None
+        number = conversation.waiting[-1]
+        if not conversation.serving:
+            self.owner.interrupt(self, number)
+            self.give_up(f"the time for {name}() was up")
+            raise error from None
+        if not self.owner.interrupt(self, number):
+            conversation.abandon()
+            raise error from None
+        deadline = time.monotonic() + GRACE_S
+        try:
+            while True:
+                heard = conversation.hear(self._receive(deadline))
+                if type(heard) is Answer:
+                    break
+                if heard is not None:
+                    self._answer(heard, deadline)
+        except MarshalError:
+            pass  # an answer all the same
+        except TimeUp:
+            self.give_up(
+                f"{name}() did not stop within {GRACE_S:g} s after its time was up; the calls around it are lost"
+            )
+        except BaseException as other:
+            self._leave(name, len(conversation.waiting) - 1, other)
+            raise
+        raise error from None
+
+    # -- serving -----------------------------------------------------------------------------------------------------
+
+    def serve_one(self) -> bool:
+        """Wait for one call of the peer and serve it; False where the peer has closed the lane.
+
+        Raises ProtocolError where the peer breaks the rules, and what the lane was broken with.
+        """
+        self._listening = True
+        try:
+            heard = self.conversation.hear(self._receive(None))
+            if type(heard) is Answer:
+                raise ProtocolError("an answer arrived while no call was open")
+            if heard is not None:
+                self._answer(heard, None)
+        except LaneClosed:  # also while it was served: its time was up, or it was cancelled
+            return False
+        finally:
+            self._listening = False
+            if self._broken is not None:
+                self.close()
+        return True
+
+    def _answer(self, call: Call | Unreadable, deadline: float | None) -> None:
+        """Serve a call and send the answer, by the deadline of the call around it."""
+        conversation = self.conversation
+        number = call.number
+        if type(call) is Unreadable:
+            if number:
+                self._send(conversation.refuse(number, self.owner.describe(call.error)), deadline)
+            else:
+                self.owner.unheard("a call that wants no answer", call.error)
+            return
+        assert type(call) is Call
+        conversation.serving.append(number)
+        try:
+            value = self.owner.serve(self, call)
+            data = conversation.reply(number, value, call.copy) if number else None
+        except BaseException as error:
+            if self.owner.passes_through(error):
+                raise
+            if not number:
+                self.owner.unheard(call.name, error)
+                return
+            data = conversation.refuse(number, self.owner.describe(error))
+        finally:
+            conversation.serving.pop()
+        if data is not None:
+            self._send(data, deadline)
+
+
+def _require_frames(count: int) -> None:
+    """Raise RecursionError unless this many frames are left. Only trying is right on every Python."""
+    if count:
+        _require_frames(count - 1)
+
+
+def _spoken(name: str, args: Sequence[Any]) -> str:
+    """How a call of the peer's service is named in reports: by the code that it is to run, where that has a name."""
+    match args:
+        case [["name" | "source", str(code), *_], *_]:
+            return code
+    return name

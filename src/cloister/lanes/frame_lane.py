@@ -1,0 +1,321 @@
+"""The bytes of a lane: frames out and in, waiting with a deadline, breaking and closing.
+
+Here is everything that touches the two descriptors of a lane; which frame may come when is in `conversation`, what a
+call does in `call_lane`. One thread uses a lane at a time, and only that thread closes it. Other threads enter only
+through `break_with`, which marks the lane and wakes the thread that waits.
+
+**The wait.** Waking a thread on another, halted CPU costs 20 to 70 µs; on the own CPU a busy wait costs a whole
+switch. So a lane asks now and then where its peer last ran (through the shared page): on another CPU it first probes
+the pipe for at most `SPIN_NS`, then blocks. With more than `SPIN_LANES` lanes at work in this process it does not
+probe.
+
+**Both directions at once.** Usually one side speaks and the other listens. A one-way call, or a late answer, may meet a
+message of the other direction; where both fill their pipes, neither would read. So a lane that waits for room to write
+also takes in what arrives.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from cloister.errors import CallCancelled, ProtocolError
+from cloister.pipes.duplex import wake
+from cloister.wire import frames
+from cloister.wire.frames import HEADER_SIZE, Buffer, Frame, FrameDecoder
+from cloister.wire.limits import DEFAULT_LIMITS
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
+else:
+    fcntl: Any = None
+    termios: Any = None
+
+if TYPE_CHECKING:
+    from cloister.pipes.duplex import LaneEnd
+    from cloister.pipes.page import Page
+
+__all__ = ["READ_BYTES", "FrameLane", "LaneClosed", "TimeUp"]
+
+READ_BYTES = int(os.environ.get("CLOISTER_LANE_READ_BYTES", "65536"))
+"""How much one read takes at most. Tests set the variable to 1, so that a lane delivers one byte at a time."""
+
+SPIN_NS: Final = 20_000
+"""The longest busy wait. Waking a halted CPU costs 20 µs and more, so a longer one could only lose."""
+SPIN_LANES: Final = 2
+"""With more lanes at work than this a busy wait gains nothing, and makes the slowest calls slower."""
+LOOK_EVERY: Final = 32
+"""Messages between two looks at where the peer runs."""
+AT_WORK_NS: Final = 10_000_000
+"""A lane whose last look is younger than this counts as at work."""
+
+_at_work: dict[int, int] = {}
+"""When each lane of this process last looked where its peer runs, by the lane's identity."""
+
+
+class LaneClosed(Exception):
+    """The lane is over: its peer is gone, or its owner closed it. Never seen by users."""
+
+
+class TimeUp(Exception):
+    """The deadline has come. Not a TimeoutError, which a signal handler of the user's may raise at any moment."""
+
+
+class FrameLane:
+    """One end of a lane, as a place where frames go out and come in."""
+
+    __slots__ = (
+        "__weakref__",
+        "_broken",
+        "_closed",
+        "_countdown",
+        "_decoder",
+        "_end",
+        "_gate",
+        "_hoard",
+        "_listening",
+        "_page",
+        "_peer_side",
+        "_poll",
+        "_probe",
+        "_reader",
+        "_side",
+        "_spin",
+        "_writer",
+        "calling",
+        "lost",
+        "number",
+        "watched",
+    )
+
+    def __init__(self, end: LaneEnd, number: int, page: Page | None = None, side: int = 0) -> None:
+        """Take over the two descriptors of `end`.
+
+        `number` names the lane on the control channel and in the page; `side` is 0 in the host and 1 in the guest.
+        """
+        self._end = end
+        self._reader, self._writer = end
+        self.number = number
+        self.calling: list[str] = []
+        """The names of the calls that this side waits for, outermost first. Not empty while a thread is in a call."""
+        self.lost: tuple[str, ...] = ()
+        """The calls that waited when the peer went away; for the report of its end."""
+        self.watched = False
+        """A poller has the descriptor while the lane is idle; it is closed by whoever the poller calls."""
+        self._listening = False
+        self._decoder: FrameDecoder | None = None
+        self._hoard = 0
+        self._poll: Any = None
+        self._gate = threading.Lock()
+        self._broken: Callable[[], BaseException] | None = None
+        self._closed = False
+        self._page = page if page is not None and number < page.slots else None
+        self._side, self._peer_side = 8 * number + side, 8 * number + 1 - side
+        self._spin = False
+        self._countdown = 0
+        self._probe = bytearray(4)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when the peer speaks."""
+        return self._reader
+
+    @property
+    def closed(self) -> bool:
+        """Whether this end is closed."""
+        return self._closed
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def break_with(self, error: Callable[[], BaseException]) -> None:
+        """Make the thread that waits on this lane, and every later use, raise `error()`. Any thread may call it.
+
+        Where no thread uses the lane it is closed, unless a poller has it: that one finds it readable. Nobody can enter
+        a call meanwhile: who does first says so (`calling`) and then looks whether the lane is broken, and here it is
+        the other way round.
+        """
+        with self._gate:
+            if self._broken is None:
+                self._broken = error
+            if not self._closed:
+                wake(self._reader)
+        if not self.calling and not self._listening and not self.watched:
+            self.close()
+
+    def give_up(self, why: str) -> None:
+        """Close the lane because of something on this side; later uses raise CallCancelled. The using thread only."""
+        if self._broken is None:
+            self._broken = lambda: CallCancelled(why)
+        self.close()
+
+    def disown(self, error: Callable[[], BaseException]) -> None:
+        """Close the lane in a forked child, where the lock may be held by a thread that is not there."""
+        self._gate = threading.Lock()
+        self._broken = error
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptors; only the thread that uses the lane may. Idempotent."""
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._end.close()
+                self._page = None
+                _at_work.pop(id(self), None)
+
+    def __del__(self) -> None:
+        """Close the lane of a thread that has ended."""
+        self.close()
+
+    def _over(self) -> BaseException:
+        if self._broken is not None:
+            return self._broken()
+        self.lost = self.lost or tuple(self.calling)
+        return LaneClosed("the peer is gone")
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    def _send(self, data: list[Buffer], deadline: float | None) -> None:
+        """Write a frame. Raises TimeUp at the deadline, and what `_over` says where the lane is over.
+
+        A message that was cut off leaves nothing that could be read after it, so the lane is closed then.
+        """
+        if self._broken is not None or self._closed:
+            raise self._over()
+        for piece in data:
+            try:
+                sent = os.write(self._writer, piece)
+            except BlockingIOError:
+                sent = 0
+            except BrokenPipeError:
+                raise self._over() from None
+            if sent != len(piece):
+                self._send_rest(memoryview(piece)[sent:], deadline)
+
+    def _send_rest(self, rest: memoryview, deadline: float | None) -> None:
+        """Write what the pipe did not take at once, and take in what arrives meanwhile."""
+        if sys.platform == "win32":
+            raise NotImplementedError
+        poll = select.poll()
+        poll.register(self._writer, select.POLLOUT)
+        poll.register(self._reader, select.POLLIN)
+        while rest:
+            ready = dict(poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000))
+            if not ready:
+                self.give_up("the time was up in the middle of a message; the calls around it are lost")
+                raise TimeUp
+            if self._reader in ready:
+                self._take_in()
+            if self._writer in ready:
+                try:
+                    # POLLOUT promises one page only; the end does not block, so it takes what it can.
+                    rest = rest[os.write(self._writer, rest) :]
+                except BlockingIOError:
+                    continue
+                except BrokenPipeError:
+                    raise self._over() from None
+
+    def _take_in(self) -> None:
+        """Read once, and keep it for `_receive`; no more than the greatest frame. Raises ProtocolError past that."""
+        try:
+            data = os.read(self._reader, READ_BYTES)
+        except OSError:
+            raise self._over() from None
+        if self._broken is not None or not data:
+            raise self._over()
+        decoder = self._decoder
+        if decoder is None:
+            decoder = self._decoder = FrameDecoder()
+            self._hoard = 0
+        self._hoard += len(data)
+        if self._hoard > DEFAULT_LIMITS.frame_bytes:
+            raise ProtocolError("the peer goes on sending, and does not read what it is sent")
+        decoder.feed(data)
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def _receive(self, deadline: float | None) -> Frame:
+        """Wait for a frame. Raises TimeUp, ProtocolError for what is no frame, and what `_over` says."""
+        decoder = self._decoder
+        if decoder is not None:
+            frame = decoder.next_frame()
+            if frame is not None:
+                return frame
+        self._countdown -= 1
+        if self._countdown < 0:
+            self._look()
+        if self._spin:
+            self._busy_wait()
+        while True:
+            if deadline is not None:
+                self._wait_until(deadline)
+            if self._closed:
+                raise self._over()
+            try:
+                data = os.read(self._reader, READ_BYTES)
+            except OSError:
+                raise self._over() from None
+            if self._broken is not None or not data:
+                raise self._over()
+            if decoder is None:
+                frame = frames.parse(data)
+                if frame is not None:
+                    return frame
+                decoder = self._decoder = FrameDecoder()
+            decoder.feed(data)
+            frame = decoder.next_frame()
+            if frame is not None:
+                if decoder.wanted == HEADER_SIZE:  # nothing is left over
+                    self._decoder = None
+                return frame
+
+    def _wait_until(self, deadline: float) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self._reader, select.POLLIN)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise TimeUp
+
+    # -- the wait ----------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Note where this side runs, and decide whether to probe before blocking."""
+        self._countdown = LOOK_EVERY
+        if sys.platform != "win32" and not self._side & 1 and threading.get_ident() == threading.main_thread().ident:
+            # Ctrl-C must end a read of the host. A library may install a handler of SIGINT of its own that lets the
+            # kernel start the read again (polars does); Python itself never does.
+            signal.siginterrupt(signal.SIGINT, True)
+        page = self._page
+        if page is None:
+            return
+        own = page.cpus[self._side] = page.current_cpu() + 1
+        other = page.cpus[self._peer_side]
+        now = time.monotonic_ns()
+        _at_work[id(self)] = now
+        if len(_at_work) > SPIN_LANES:
+            for key, seen in list(_at_work.items()):
+                if now - seen > AT_WORK_NS:
+                    _at_work.pop(key, None)
+        self._spin = other not in (0, own) and len(_at_work) <= SPIN_LANES
+
+    def _busy_wait(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
+        reader, probe, probe_pipe, clock = self._reader, self._probe, fcntl.ioctl, time.perf_counter_ns
+        give_up = clock() + SPIN_NS
+        try:
+            while True:
+                probe_pipe(reader, termios.FIONREAD, probe)
+                if probe[0] or probe[1] or clock() > give_up:  # a lane's pipe holds less than 2**16 bytes
+                    return
+        except OSError:
+            return  # the read that follows says what is wrong

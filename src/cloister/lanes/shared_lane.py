@@ -1,0 +1,353 @@
+"""A shared lane: many calls at once, told apart by number, from any thread of the host.
+
+Here is the host's end. Any thread may `submit`; it waits for the pipe only where `MAX_QUEUED_BYTES` wait before it. One
+thread reads the answers, writes what the pipe did not take, and completes the futures, so the done-callbacks of a
+future run on it. What a guest does with the calls is in `cloister.guest.shared`.
+
+A cancel is a message, never a close: the future is over at once, the guest is told to stop, and its late answer is
+thrown away. The same happens to a call whose time is up.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, Final
+
+from cloister.errors import CallTimeout, ProtocolError
+from cloister.lanes.conversation import Unreadable, call_frame, read_answer
+from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
+from cloister.wire.frames import Buffer, Frame, FrameDecoder
+
+if TYPE_CHECKING:
+    from cloister.pipes.duplex import LaneEnd
+    from cloister.wire.values import Codec
+
+__all__ = ["Numbered", "SharedLane", "read_frames", "write_all"]
+
+MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
+"""What may wait for a guest that does not read; then `submit` waits."""
+WRITE_BYTES: Final = 64 * 1024
+"""What one write offers to the pipe, whose size it is at most."""
+
+
+def read_frames(reader: int) -> Iterator[Frame]:
+    """Read frames until the peer closes; each read blocks. Raises ProtocolError for what is no frame."""
+    decoder = FrameDecoder()
+    while True:
+        while (frame := decoder.next_frame()) is not None:
+            yield frame
+        try:
+            data = os.read(reader, READ_BYTES)
+        except OSError:
+            return
+        if not data:
+            return
+        decoder.feed(data)
+
+
+def write_all(writer: int, data: Sequence[Buffer]) -> None:
+    """Write all pieces to an end that does not block, waiting as long as it takes. Raises OSError as `os.write`."""
+    if sys.platform == "win32":
+        raise NotImplementedError
+    for piece in data:
+        rest = memoryview(piece)
+        while rest:
+            try:
+                rest = rest[os.write(writer, rest) :]
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(writer, select.POLLOUT)
+                poll.poll()
+
+
+class Numbered(Future[Any]):
+    """The future of a call on a shared lane. It counts as pending until its answer is there."""
+
+    def __init__(self, lane: SharedLane, number: int, name: str) -> None:
+        super().__init__()
+        self.number = number
+        self.name = name
+        self._lane = lane
+
+    def cancel(self) -> bool:
+        """Give the call up, whether it has begun or not: the domain is told to stop it. False where it is done."""
+        if not self._lane.give_up(self):
+            return self.cancelled()
+        super().cancel()
+        self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        return True
+
+
+class SharedLane:
+    """The host's end of a shared lane, with its reading thread."""
+
+    def __init__(
+        self,
+        end: LaneEnd,
+        number: int,
+        codecs: tuple[Codec, Codec],
+        rebuild: Callable[[Any], BaseException],
+        failed: Callable[[BaseException], BaseException],
+        interrupt: Callable[[int, int], None],
+        name: str,
+    ) -> None:
+        """Take over the descriptors. Raises OSError where none are left; `end` stays the caller's then.
+
+        `codecs` are one for hearing and one for saying, because two threads may do so at once. `rebuild` turns a
+        described exception into one; `failed` is told why the lane ended and says what its futures raise; `interrupt`
+        tells the guest to stop a call, by lane and number.
+        """
+        self.number = number
+        self._wake_reader, self._wake_writer = os.pipe()
+        if sys.platform != "win32":
+            os.set_blocking(self._wake_writer, False)
+        self._end = end
+        self._hearing, self._saying = codecs
+        self._said = 0
+        self._rebuild, self._failed, self._interrupt = rebuild, failed, interrupt
+        self._lock = threading.RLock()  # entered again by a `__getstate__` or a finalizer that submits
+        self._room = threading.Condition(self._lock)
+        self._waiting: dict[int, Numbered] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        self._ready: dict[int, Sequence[Buffer]] = {}
+        """Calls that are numbered and not yet written or queued. Their numbers are their order."""
+        self._queue = bytearray()
+        self._moving = False
+        """The thread with the lock touches the pipe or the queue; what it runs in the middle of that only adds to
+        `_ready`."""
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"cloister-{name}-shared", daemon=True)
+        self._thread.start()
+
+    # -- any thread --------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        target: int,
+        name: str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
+        options: dict[str, Any] | None = None,
+        deadline: float | None = None,
+    ) -> Numbered:
+        """Send a call; return its future. At its deadline, a time of `time.monotonic`, it fails with CallTimeout.
+
+        Raises MarshalError, CallTimeout where there is no room to send it in time, and LaneClosed after the end.
+        """
+        with self._lock:
+            self._wait_for_room(name, deadline)
+            number = self._said + 1
+            data = call_frame(self._saying, number, target, name, args, kwargs, options)
+            while self._said >= number:  # a `__getstate__` among the arguments has submitted a call of its own
+                number = self._said + 1
+                data = call_frame(self._saying, number, target, name, args, kwargs, options)
+            self._said = number
+            # From here on a finalizer may submit as well: it finds this call numbered, and comes after it.
+            self._ready[number] = data
+            future = self._waiting[number] = Numbered(self, number, name)
+            if deadline is not None:
+                heapq.heappush(self._deadlines, (deadline, number))
+            self._send_ready()
+            if self._queue or self._ready or deadline is not None:
+                self._wake()
+        return future
+
+    def give_up(self, future: Numbered) -> bool:
+        """Wait for a call no more, and tell the guest; False where it has its answer already."""
+        with self._lock:
+            if self._waiting.pop(future.number, None) is None:
+                return False
+        self._interrupt(self.number, future.number)
+        return True
+
+    def close(self) -> None:
+        """End the lane: what still waits fails as `failed` says. Returns at once; `join` waits for the thread."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._room.notify_all()
+                self._wake()
+
+    def disown(self) -> None:
+        """Close the lane in a forked child, which has no reading thread; nobody waits for its futures there."""
+        self._lock = threading.RLock()
+        self._room = threading.Condition(self._lock)
+        if not self._closed:
+            self._closed = True
+            for fd in (*self._end, self._wake_reader, self._wake_writer):
+                os.close(fd)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the reading thread has ended."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    @property
+    def waiting(self) -> list[str]:
+        """The names of the calls that wait for their answers."""
+        with self._lock:
+            return [future.name for future in self._waiting.values()]
+
+    def _wait_for_room(self, name: str, deadline: float | None) -> None:
+        if len(self._queue) > MAX_QUEUED_BYTES and threading.current_thread() is not self._thread:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._room.wait_for(lambda: self._closed or len(self._queue) <= MAX_QUEUED_BYTES, left):
+                raise CallTimeout(f"the time for {name}() was up before it was sent; too many calls wait before it")
+        if self._closed:
+            raise LaneClosed("the lane is closed")
+
+    def _send_ready(self) -> None:
+        """Write or queue what is ready, in the order of the numbers. The lock is held."""
+        if self._moving:
+            return  # whoever moves takes it along, or the reading thread does
+        self._moving = True
+        try:
+            while self._ready:
+                data = self._ready.pop(min(self._ready))
+                if self._queue:
+                    for piece in data:
+                        self._queue += piece
+                else:
+                    self._write_at_once(data)
+        finally:
+            self._moving = False
+
+    def _write_at_once(self, data: Sequence[Buffer]) -> None:
+        """Write what the pipe takes, and queue the rest. The lock is held, and nothing is queued."""
+        for index, piece in enumerate(data):
+            try:
+                sent = os.write(self._end.writer, piece)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return  # the peer is gone; the reading thread says so
+            if sent < len(piece):
+                self._queue += memoryview(piece)[sent:]
+                for later in data[index + 1 :]:
+                    self._queue += later
+                return
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_writer, b"\0")
+        except OSError:
+            pass  # it is awake, or closed
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        cause: BaseException = LaneClosed("the peer is gone")
+        try:
+            self._loop()
+        except Exception as error:
+            cause = error
+        with self._lock:
+            self._closed = True
+            waiting, self._waiting = self._waiting, {}
+            self._ready.clear()
+            self._queue.clear()
+            self._room.notify_all()
+            self._end.close()
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+            self._wake_writer = -1
+        outcome = self._failed(cause)
+        for future in waiting.values():
+            _complete(future, None, outcome)
+
+    def _loop(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
+        reader, writer = self._end
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        poll.register(self._wake_reader, select.POLLIN)
+        decoder = FrameDecoder()
+        while not self._closed:
+            poll.register(writer, select.POLLOUT if self._queue else 0)
+            ready = dict(poll.poll(self._expire()))
+            if self._wake_reader in ready:
+                os.read(self._wake_reader, 4096)
+                with self._lock:
+                    self._send_ready()
+            if ready.get(writer, 0) & select.POLLOUT:
+                self._drain()
+            if reader not in ready:
+                if writer in ready and not ready[writer] & select.POLLOUT:
+                    return  # nobody reads the other end
+                continue
+            data = os.read(reader, READ_BYTES)
+            if not data:
+                return
+            decoder.feed(data)
+            while (frame := decoder.next_frame()) is not None:
+                self._hear(frame)
+
+    def _drain(self) -> None:
+        """Write one portion of what is queued."""
+        with self._lock:
+            self._moving = True
+            try:
+                with memoryview(self._queue) as view, view[:WRITE_BYTES] as portion:
+                    sent = os.write(self._end.writer, portion)
+                del self._queue[:sent]  # cheap: a bytearray only moves its beginning
+            except BlockingIOError:
+                return
+            finally:
+                self._moving = False
+            if len(self._queue) <= MAX_QUEUED_BYTES:
+                self._room.notify_all()
+
+    def _expire(self) -> float | None:
+        """Fail the calls whose time is up; return the milliseconds until the next one's is, None for never."""
+        late: list[Numbered] = []
+        left: float | None = None
+        with self._lock:
+            while self._deadlines:
+                deadline, number = heapq.heappop(self._deadlines)
+                if number in self._waiting:
+                    left = deadline - time.monotonic()
+                    if left > 0:
+                        heapq.heappush(self._deadlines, (deadline, number))
+                        break
+                    late.append(self._waiting.pop(number))
+                left = None
+        for future in late:
+            self._interrupt(self.number, future.number)
+            _complete(future, None, CallTimeout(f"the time for {future.name}() is up; it was told to stop"))
+        return None if left is None else left * 1000 + 1
+
+    def _hear(self, frame: Frame) -> None:
+        heard = read_answer(self._hearing, frame)
+        number, value = heard[0], None
+        if not 0 < number <= self._said:
+            raise ProtocolError(f"an answer to call {number} arrived, which was never made")
+        error: BaseException | None = None
+        if type(heard) is Unreadable:
+            error = heard.error
+        elif heard.raised:
+            error = self._rebuild(heard.value)
+        else:
+            value = heard.value
+        # Not before: where the answer is malformed, the future is still among those that fail with the lane.
+        with self._lock:
+            future = self._waiting.pop(number, None)
+        if future is not None:  # else its caller has given it up
+            _complete(future, value, error)
+
+
+def _complete(future: Numbered, value: Any, error: BaseException | None) -> None:
+    try:
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        pass  # somebody else has completed it, which nothing here depends on

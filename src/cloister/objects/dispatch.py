@@ -1,0 +1,75 @@
+"""A call that arrived, on its way to the object that it names.
+
+Here the method is found and called, under the rule that the peer may call only what it was shown. Which objects there
+are is in `exports`. Runs on the thread that serves the lane.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloister.objects.descriptions import SPECIAL_METHODS, public_name
+from cloister.objects.exports import Misaimed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.lanes.conversation import Call
+    from cloister.objects.exports import Exported, Exports
+
+__all__ = ["invoke"]
+
+
+def invoke(exports: Exports, call: Call, rebuild: Callable[[Any], BaseException]) -> Any:
+    """Call the method and return its result.
+
+    Raises what it raises; AttributeError for what the peer may not call; MarshalError where the object is gone;
+    Misaimed where it never was the peer's, or the call is none.
+    """
+    # A call that waits for an answer keeps its proxy alive; one that does not may be overtaken by the release.
+    entry = exports.find(call.target) if call.number else exports.arrive(call.target)
+    name, value = call.name, entry.value
+    if name not in entry.names:
+        return _attribute(exports, entry, call)
+    if name not in SPECIAL_METHODS:
+        return getattr(value, name)(*call.args, **call.kwargs)
+    if name == "__call__":
+        return value(*call.args, **call.kwargs)
+    method = getattr(type(value), name)
+    if name == "__next__":
+        try:
+            return [method(value)]
+        except StopIteration:
+            return []
+    if name == "__exit__":
+        if len(call.args) != 1:
+            raise Misaimed("a context is left with one description of an exception, or nil")
+        described = call.args[0]
+        error = None if described is None else rebuild(described)
+        return method(value, None if error is None else type(error), error, None)
+    return method(value, *call.args, **call.kwargs)
+
+
+def _attribute(exports: Exports, entry: Exported, call: Call) -> Any:
+    name, args = call.name, call.args
+    takes = _ATTRIBUTE_CALLS.get(name)
+    if takes is None:
+        raise AttributeError(f"{entry.description.name} has no public method {name!r}", name=name)
+    if len(args) != takes or type(args[0]) is not str:
+        raise Misaimed(f"{name} takes the name of an attribute, and {takes - 1} values")
+    attribute = args[0]
+    if not public_name(attribute):
+        raise AttributeError(f"{attribute!r} is not a public name", name=attribute)
+    if not exports.open_attributes:
+        raise AttributeError(
+            f"{attribute!r}: of an object that a host hands out, only its public methods are reached", name=attribute
+        )
+    if name == "__getattribute__":
+        return getattr(entry.value, attribute)
+    if name == "__setattr__":
+        return setattr(entry.value, attribute, args[1])
+    return delattr(entry.value, attribute)
+
+
+_ATTRIBUTE_CALLS = {"__getattribute__": 1, "__setattr__": 2, "__delattr__": 1}
+"""How an attribute is read, set and deleted, and how many arguments that takes."""

@@ -1,0 +1,184 @@
+"""What this side has handed out: the objects that the peer may reach, and what it may do with each.
+
+Here an object gets its id, is kept alive as long as the peer holds it, and is let go. What may be handed out is decided
+in `rule`; how a call finds its way to the object is in `dispatch`. Any thread may enter, also from a finalizer that the
+garbage collector runs in the middle of one of these methods: the lock can be taken again by its own thread, and what
+must not be torn apart contains nothing that could run other code.
+
+Counting. Messages take many ways - call lanes, shared lanes, the control channel - so that two of them arrive in any
+order. Two sums on either side make that harmless:
+
+- `count`: how often the object was sent, less how often the peer says that it had received it when it dropped it. A
+  release that crosses a fresh mention of the object leaves it alive.
+- `arrived` and `announced`: how often the peer has sent the object home, as it arrived here, and as the peer says with
+  its release. A release that overtakes such a message waits for it.
+
+An object is let go when its count is 0 and everything that was announced has arrived. What a lost message mentioned (a
+lane that was given up) stays until the peer ends.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any, Final
+
+from cloister.errors import MarshalError, ProtocolError
+from cloister.objects.descriptions import Description, describe_type
+
+__all__ = ["CALLABLE", "Exported", "Exports", "Misaimed"]
+
+CALLABLE: Final = Description(
+    "builtins:function", ("builtins:function",), "A function of the other side.", specials=("__call__",)
+)
+"""How each function and bound method is described: that one callable, nothing else of its object."""
+_ITERATION: Final = frozenset(("__iter__", "__next__"))
+
+
+class Misaimed(ProtocolError):
+    """The peer named what it was never given. Kept apart from a `ProtocolError` that called code raises itself."""
+
+
+class Exported:
+    """One object that the peer may reach."""
+
+    __slots__ = ("announced", "arrived", "count", "description", "key", "names", "number", "value")
+
+    def __init__(self, number: int, key: tuple[int, Description], value: Any) -> None:
+        self.number = number
+        self.key = key
+        self.value = value
+        self.description = key[1]
+        self.names = self.description.callable_names
+        """The methods that the peer may call."""
+        self.count = 0
+        self.arrived = 0
+        self.announced = 0
+
+
+class Exports:
+    """The objects of this side that one peer holds."""
+
+    def __init__(self, open_attributes: bool) -> None:
+        """`open_attributes`: the peer may also read and set public attributes. A guest grants that, a host never."""
+        self.open_attributes = open_attributes
+        self._lock = threading.RLock()
+        self._by_number: dict[int, Exported] = {}
+        self._by_key: dict[tuple[int, Description], Exported] = {}
+        self._views: dict[type, Description] = {}
+        self._iterators: dict[type, Description] = {}
+        self._types: dict[Description, int] = {}
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def view(self, cls: type) -> Description:
+        """What the peer gets to see of a class: all that is public; from a host its methods only."""
+        found = self._views.get(cls)
+        if found is None:
+            # What is passed on from a third domain is described as that one did.
+            found = cls.__dict__.get("_cloister_description") or describe_type(cls)
+            if not self.open_attributes:
+                found = replace(found, attributes=())
+            found = self._views.setdefault(cls, found)
+        return found
+
+    def view_of_iteration(self, cls: type) -> Description:
+        """The same for an object that is handed out as an iterator and nothing else."""
+        found = self._iterators.get(cls)
+        if found is None:
+            found = self.view(cls)
+            specials = tuple(name for name in found.specials if name in _ITERATION)
+            found = self._iterators.setdefault(cls, replace(found, methods=(), specials=specials))
+        return found
+
+    def hand_out(self, value: Any, description: Description) -> Exported:
+        """Note that `value` is sent once more; return its entry.
+
+        An object keeps its id as long as the peer holds it. One that is handed out under two descriptions has two.
+        """
+        key = (id(value), description)
+        with self._lock:
+            entry = self._by_key.get(key)
+            if entry is None:
+                self._last += 1
+                made = Exported(self._last, key, value)
+                entry = self._by_key.setdefault(key, made)
+                self._by_number[entry.number] = entry
+            entry.count += 1
+            return entry
+
+    def withdraw(self, number: int) -> None:
+        """Note that what was handed out last was not sent."""
+        with self._lock:
+            entry = self._by_number[number]
+            entry.count -= 1
+            self._let_go(entry)
+
+    def type_number(self, description: Description) -> int:
+        """The number by which the peer knows a description."""
+        with self._lock:
+            return self._types.setdefault(description, len(self._types) + 1)
+
+    def find(self, number: int) -> Exported:
+        """The entry of an id that the peer named.
+
+        Raises MarshalError where the object was handed out once and released since, and ProtocolError for an id that
+        was never handed out.
+        """
+        entry = self._by_number.get(number)
+        if entry is not None:
+            return entry
+        if type(number) is int and 0 < number <= self._last:
+            raise MarshalError(f"object #{number} is gone: the last proxy of it was dropped")
+        raise Misaimed(f"object {number!r} was never handed out")
+
+    def arrive(self, number: int) -> Exported:
+        """The entry of an object that the peer sent home. Raises as `find`."""
+        with self._lock:
+            entry = self.find(number)
+            entry.arrived += 1
+            return self._let_go(entry)
+
+    def release(self, dropped: Any) -> None:
+        """Take back what the peer has dropped: a list of [id, how often received, how often sent home].
+
+        Raises ProtocolError where the list is malformed or takes back more than was sent.
+        """
+        gone: list[Any] = []  # destructors run after the lock is free, because they may be anything
+        with self._lock:
+            for number, times, mentions in _releases(dropped):
+                entry = self._by_number.get(number)
+                if entry is None or times > entry.count:
+                    raise ProtocolError(f"object {number} was released {times} times, more often than it was sent")
+                gone.append(entry)
+                entry.count -= times
+                entry.announced += mentions
+                self._let_go(entry)
+        gone.clear()
+
+    def _let_go(self, entry: Exported) -> Exported:
+        if not entry.count and entry.arrived >= entry.announced:
+            self._by_number.pop(entry.number, None)
+            self._by_key.pop(entry.key, None)
+        return entry
+
+    def clear(self) -> None:
+        """Let everything go: the peer is gone."""
+        with self._lock:
+            gone = list(self._by_number.values())
+            self._by_number.clear()
+            self._by_key.clear()
+        gone.clear()
+
+
+def _releases(dropped: Any) -> list[tuple[int, int, int]]:
+    try:
+        releases = [(number, times, mentions) for number, times, mentions in dropped]
+    except (TypeError, ValueError):
+        raise ProtocolError("a release is a list of [object, how often received, how often sent home]") from None
+    numbers = all(type(part) is int for release in releases for part in release)
+    if not numbers or not all(times > 0 for _, times, _ in releases):
+        raise ProtocolError("a release consists of whole numbers, and was received at least once")
+    return releases

@@ -1,0 +1,84 @@
+"""How a program says that a type or a value travels in another way than it would by itself.
+
+`by_reference` marks a type; `share`, `code` and `pickled` wrap one value for one trip. The mark for copied types,
+`by_value`, belongs to the codec and is in `cloister.wire.registry`. What the marks mean is decided in `rule`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final, Generic, TypeVar
+
+from cloister.wire.registry import type_name
+
+__all__ = ["KNOWN", "Code", "Pickled", "Shared", "by_reference", "code", "is_by_reference", "pickled", "share"]
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+_MARK: Final = "__cloister_by_reference__"
+
+KNOWN: Final[dict[str, type]] = {}
+"""The marked classes by name. A proxy of one, or of a class that derives from it, is an instance of it here."""
+
+
+def by_reference(cls: C) -> C:
+    """Mark a class: its instances, and those of its subclasses, stay where they are and a proxy travels.
+
+    Use it as a decorator. A type that can't be changed is shared value by value, with `share`.
+    """
+    with contextlib.suppress(AttributeError, TypeError):
+        setattr(cls, _MARK, True)
+        KNOWN[type_name(cls)] = cls
+        return cls
+    raise TypeError(f"{cls!r} can't be marked, because it takes no attributes; wrap its values in share() instead")
+
+
+def is_by_reference(cls: type) -> bool:
+    """Whether a class, or one that it derives from, is marked."""
+    return getattr(cls, _MARK, False) is True
+
+
+class Shared(Generic[T]):
+    """A value that travels by reference this once; made by `share`."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+class Code(Generic[T]):
+    """A callable that is to run over there, not to be called back; made by `code`."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: T) -> None:
+        self.function = function
+
+
+class Pickled(Generic[T]):
+    """A value that is pickled, from a host to its guest only; made by `pickled`."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+def share(value: T) -> T:
+    """Hand a value over by reference: the domain gets a proxy and may call its public methods, for as long as it likes.
+
+    Handing an object of the host to a guest is a grant, so it is always said. For the type checker it is the value.
+    """
+    return Shared(value)  # type: ignore[return-value]  # it becomes a proxy of the value on the other side
+
+
+def code(function: T) -> T:
+    """Let a callable among the arguments travel as code and run in the domain; without it, it is called back here."""
+    return Code(function)  # type: ignore[return-value]  # it becomes the function on the other side
+
+
+def pickled(value: T) -> T:
+    """Send a value that has no other way as a pickle. Host to guest only: a host never unpickles what a guest sends."""
+    return Pickled(value)  # type: ignore[return-value]  # it becomes a copy of the value on the other side

@@ -1,0 +1,110 @@
+"""The other side of one wall, as the objects of this side see it.
+
+A peer has what was handed out to it (`exports`), what was received from it (`imports`), and a way to call it, which is
+given by who owns the lanes: the domain in a host, the guest's service in a guest. Any thread may enter.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from cloister.lanes.conversation import Conversation
+from cloister.objects import (
+    dispatch,
+    handles,  # noqa: F401 - so that the handles of others are known as what they are
+    targets,
+)
+from cloister.objects.exports import Exports
+from cloister.objects.imports import Imports
+from cloister.objects.rule import Marshaller
+from cloister.wire import exceptions
+from cloister.wire.messages import SERVICE
+from cloister.wire.registry import DEFAULT_REGISTRY
+from cloister.wire.values import Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.lanes.conversation import Call
+    from cloister.wire.limits import WireLimits
+
+__all__ = ["Peer"]
+
+
+class Peer:
+    """The other side."""
+
+    def __init__(
+        self,
+        name: str,
+        below: bool,
+        service: dict[str, Callable[..., Any]],
+        limits: WireLimits,
+        resolve: Callable[[str], type | None] | None = None,
+    ) -> None:
+        """`below`: the peer is a guest of this side, so it gets only what is granted, and nothing it sends runs here.
+
+        `name` is the domain's name; `service` is what target 0 offers; `resolve` finds a by-value type by its name,
+        and is None in a host.
+        """
+        self.name = name
+        self.below = below
+        self.exports = Exports(open_attributes=not below)
+        self.imports = Imports(self)
+        self._service = service
+        self._limits = limits
+        self._resolve = resolve
+        self._table: dict[str, type[Exception]] = {}
+        self._known = -1
+        self.version = targets.VERSION
+        """The Python version of the other side, for code that goes there."""
+
+    def call(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0) -> Any:
+        """Call a method of an object over there. Raises what it raised, and the errors of calls and domains."""
+        raise NotImplementedError
+
+    def converse(self) -> Conversation:
+        """Start the conversation of a call lane, with the rule applied for this lane."""
+        marshaller = Marshaller(self)
+        return Conversation(self._codec(marshaller), self._copier(marshaller))
+
+    def shared_codecs(self) -> tuple[Codec, Codec, Codec]:
+        """The codecs of a shared lane: for hearing, for saying, and for saying what was asked for as a copy."""
+        marshaller = Marshaller(self)
+        return self._codec(marshaller), self._codec(marshaller), self._copier(marshaller)
+
+    def _codec(self, marshaller: Marshaller) -> Codec:
+        return Codec(
+            self._limits,
+            outbound=marshaller.outbound,
+            withdraw=marshaller.withdraw,
+            inbound=marshaller.inbound,
+            resolve=self._resolve,
+            clock=time.thread_time_ns if self.below else None,
+        )
+
+    def _copier(self, marshaller: Marshaller) -> Codec:
+        copier = self._codec(marshaller)
+        copier.outbound = marshaller.outbound_copy
+        return copier
+
+    def invoke(self, call: Call) -> Any:
+        """Serve a call of the peer on the calling thread: find the object and its method, and call it."""
+        if call.target != SERVICE:
+            return dispatch.invoke(self.exports, call, self.rebuild)
+        function = self._service.get(call.name)
+        if function is None:
+            raise AttributeError(f"there is no service {call.name!r} here", name=call.name)
+        return function(*call.args, **call.kwargs)
+
+    def describe(self, error: BaseException) -> Any:
+        """Turn an exception into plain values. Raises nothing."""
+        return exceptions.describe(error)
+
+    def rebuild(self, described: Any) -> BaseException:
+        """Turn plain values into the exception. Raises ProtocolError where they are malformed."""
+        known = len(DEFAULT_REGISTRY.by_name)
+        if known != self._known:  # a module that was imported since has registered some
+            self._table, self._known = exceptions.exception_table(), known
+        return exceptions.rebuild(described, self._table)

@@ -1,0 +1,153 @@
+"""Code goes down: how a callable of the host reaches a guest.
+
+The target of `call`, `submit`, `map` and `create` is code. It travels by import name where the name leads back to the
+same object, by value where it does not: code of ``__main__``, of a notebook, a lambda, a nested function. Values are
+made with cloudpickle (`pickles`) and read only by a guest, so nothing here is reached by what a guest sends.
+
+Bytecode does not travel between Python versions (it gives nonsense errors, or none). To a guest of another version a
+function that is not importable goes as its source, if it stands by itself.
+
+===============================================  =====================================================================
+plain form                                       stands for
+===============================================  =====================================================================
+``["name", "module:qualname"]``                  what the guest imports under that name
+``["object", value]``                            a proxy, or a method of one, which the rule takes home
+``["partial", target, args, kwargs]``            a `functools.partial`; its arguments travel as any argument does
+``["value", pickle, [major, minor]]``            a pickle, for a guest of this very version
+``["source", name, text, {alias: module}]``      a function as its source, with the modules that it uses
+===============================================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import linecache
+import sys
+import textwrap
+import types
+from typing import Any, Final
+
+from cloister.errors import MarshalError
+from cloister.objects import pickles
+from cloister.objects.proxies import bound_method, is_proxy
+
+__all__ = ["VERSION", "by_name", "from_plain", "resolve", "to_plain"]
+
+VERSION: Final = (sys.version_info.major, sys.version_info.minor)
+"""What this interpreter runs."""
+
+
+def by_name(function: Any) -> str | None:
+    """``module:qualname`` where that leads back to the very object in this process, else None."""
+    module, qualname = _home_of(function), getattr(function, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(qualname, str) or module in ("__main__", "__mp_main__"):
+        return None
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    # Each look makes a new bound method, of which two are equal where they are the same method of the same class.
+    if found is function or (isinstance(found, types.MethodType | types.BuiltinMethodType) and found == function):
+        return f"{module}:{qualname}"
+    return None
+
+
+def _home_of(function: Any) -> object:
+    """The name of the module in which a callable lives; what is written in C may only know its class."""
+    module = getattr(function, "__module__", None)
+    if module is None:
+        owner = getattr(function, "__objclass__", None) or getattr(function, "__self__", None)
+        module = owner.__module__ if isinstance(owner, type) else None
+    return module
+
+
+def to_plain(target: Any, version: tuple[int, int] = VERSION) -> list[Any]:
+    """Say how a target travels to a guest that runs `version`. Raises MarshalError where it can't."""
+    if isinstance(target, str):
+        return ["name", target]
+    if is_proxy(target) or bound_method(target) is not None:
+        return ["object", target]
+    if not callable(target):
+        raise MarshalError(f"{target!r} is not code: give a callable, or a name as 'package.module:name'")
+    if type(target) is functools.partial:
+        return ["partial", to_plain(target.func, version), list(target.args), target.keywords]
+    name = by_name(target)
+    if name is not None:
+        return ["name", name]
+    if version != VERSION:
+        return _to_source(target, version)
+    return ["value", pickles.dump(target), list(VERSION)]
+
+
+def _to_source(function: Any, version: tuple[int, int]) -> list[Any]:
+    where = f"to a guest of Python {version[0]}.{version[1]}"
+    what = pickles.shown(function)
+    if not isinstance(function, types.FunctionType) or function.__name__ == "<lambda>":
+        raise MarshalError(f"{what} can't travel {where}: put it into a module that both can import, and give its name")
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        raise MarshalError(f"{what} can't travel {where}: its source is not there; put it into a module") from None
+    if function.__closure__:
+        raise MarshalError(f"{what} can't travel {where}: it uses variables of the function around it")
+    modules: dict[str, str] = {}
+    for name in sorted(_names_in(function.__code__)):
+        value = function.__globals__.get(name)
+        if isinstance(value, types.ModuleType):
+            modules[name] = value.__name__
+        elif name in function.__globals__:
+            raise MarshalError(f"{what} can't travel {where}: it uses {name!r} of its module; import that inside it")
+    return ["source", function.__name__, text, modules]
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    """The names that a function looks up outside of itself, in the functions within it too."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names_in(constant)
+    return names
+
+
+def from_plain(plain: list[Any]) -> Any:
+    """Make the code here; only a guest does. Raises what an import raises, and MarshalError for another version."""
+    how, *what = plain
+    if how == "name":
+        return resolve(what[0])
+    if how == "object":
+        return what[0]
+    if how == "partial":
+        return functools.partial(from_plain(what[0]), *what[1], **what[2])
+    if how == "value":
+        data, version = what
+        if tuple(version) != VERSION:
+            made = ".".join(map(str, version))
+            raise MarshalError(
+                f"code made by Python {made} can't run on {VERSION[0]}.{VERSION[1]}; put it into a module"
+            )
+        return pickles.load(data)
+    name, text, modules = what
+    source_name = f"<cloister source of {name}>"
+    linecache.cache[source_name] = (len(text), None, text.splitlines(keepends=True), source_name)
+    namespace: dict[str, Any] = {alias: importlib.import_module(module) for alias, module in modules.items()}
+    exec(compile(text, source_name, "exec"), namespace)  # noqa: S102 - running its host's code is what a guest is for
+    return namespace[name]
+
+
+def resolve(name: str) -> Any:
+    """Import ``package.module:qualname`` and return what it names.
+
+    Raises ImportError where the module or the name in it does not exist, ValueError for a malformed name.
+    """
+    module_name, colon, qualname = name.partition(":")
+    if not colon or not module_name or not qualname or module_name.startswith("."):
+        raise ValueError(f"{name!r} does not name code: write 'package.module:name'")
+    found: Any = importlib.import_module(module_name)
+    for part in qualname.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            where = f"module {module_name!r} ({getattr(sys.modules[module_name], '__file__', 'built-in')})"
+            raise ImportError(f"{where} has no {qualname!r}", name=module_name) from None
+    return found

@@ -1,0 +1,159 @@
+"""One encode: the packer with the state that belongs to it, and what MessagePack alone would get wrong.
+
+Here are `Encoding`, which the writers of all types get, and `has_binary`, which decides whether an encode has to be
+made again with care. When that is, and what becomes of a failure, is in `values`.
+
+An encoding belongs to one encode at a time, and to one thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cloister.errors import MarshalError
+from cloister.wire import containers, scalars
+from cloister.wire.culprit import ways_out
+from cloister.wire.handlers import writer_of
+from cloister.wire.limits import OUT_OF_BAND_BYTES
+from cloister.wire.reference import Reference
+
+if TYPE_CHECKING:
+    from cloister.wire.values import Codec
+
+__all__ = ["NOTHING", "Encoding", "has_binary"]
+
+NOTHING: Final = object()
+"""No culprit: the failure does not lie in one value."""
+
+_SPECIAL: Final = frozenset((bytearray, memoryview))
+_NESTED: Final = frozenset((list, tuple, dict, set, frozenset))
+_LEAVES: Final = set(scalars.LEAVES)
+"""What holds nothing that the packer would change. Those of `handlers` are added with their first value."""
+_WRITERS: Final = scalars.WRITERS | containers.WRITERS
+"""The writers by exact type; those of `handlers` are added with their first value."""
+
+
+class Encoding:
+    """The state of one encode, with a packer of its own; used again by the next one unless it failed."""
+
+    __slots__ = ("_careful", "_codec", "_replayed", "buffers", "culprit", "ext", "limits", "markers", "pack",
+                 "references")  # fmt: skip
+
+    def __init__(self, codec: Codec, *, careful: bool = False) -> None:
+        packing = codec.packing
+        self._codec = codec
+        self._careful = careful
+        self._replayed = 0
+        self.ext = packing.ext_type
+        self.markers = containers.markers(packing)
+        self.limits = codec.limits
+        self.buffers: list[Any] | None = None
+        self.references: list[tuple[object, Reference]] = []
+        self.culprit: object = NOTHING
+        # A stricter error handler is quicker: it lets the packer take the text that the string has cached.
+        options = {"unicode_errors": "surrogatepass"} if careful else {}
+        self.pack = packing.packer(strict_types=True, default=self._default, **options).pack
+
+    def _default(self, value: object) -> object:
+        """Give the packer something that it knows for `value`; called for all that MessagePack does not know."""
+        kind = type(value)
+        try:
+            writer = _WRITERS.get(kind)
+            if writer is None:
+                writer = self._writer_of(kind)
+            made = writer(value, self)
+        except MarshalError:
+            if self.culprit is NOTHING:
+                self.culprit = value
+            raise
+        except RecursionError:  # the levels above are to blame, not this value
+            raise
+        except Exception as error:
+            self.culprit = value
+            raise MarshalError(f"copying this {kind.__qualname__} raised {type(error).__name__}: {error}") from error
+        return self._guarded(made) if self._careful else made
+
+    def _writer_of(self, kind: type) -> Any:
+        record = self._codec.registry.by_type.get(kind)
+        if record is not None:
+            return record.write
+        writer, is_leaf = writer_of(kind)
+        if writer is not None:
+            _WRITERS[kind] = writer
+            if is_leaf:
+                _LEAVES.add(kind)
+            return writer
+        return Encoding._refer
+
+    @staticmethod
+    def _refer(value: object, encoding: Encoding) -> object:
+        """Encode the reference of an object that has no copy."""
+        known = encoding.references
+        if encoding._replayed < len(known) and known[encoding._replayed][0] is value:
+            reference = known[encoding._replayed][1]
+        else:
+            outbound = encoding._codec.outbound
+            if outbound is None:
+                raise MarshalError(ways_out(value))
+            reference = outbound(value)
+            # Encoding the same value again must not hand out the object again.
+            known.insert(encoding._replayed, (value, reference))
+        encoding._replayed += 1
+        return [encoding.markers[containers.REFERENCE], *reference.fields]
+
+    def prepared(self, value: object) -> object:
+        """Give `value` in a form that the packer does not change. Lists and dicts are copied, not touched."""
+        self._replayed = 0
+        holder = [value]
+        self._guarded(holder)
+        return holder[0]
+
+    def _guarded(self, made: object) -> object:
+        """Replace what the packer would change in the lists and dicts of `made`, which is ours."""
+        if type(made) is not list and type(made) is not dict:
+            return made
+        stack: list[tuple[Any, int]] = [(made, 0)]
+        buffers = self.buffers
+        while stack:
+            node, depth = stack.pop()
+            if depth > 1100:  # deeper than the packer will go, and perhaps without end
+                raise ValueError("recursion limit exceeded")
+            for key, item in list(node.items()) if type(node) is dict else enumerate(node):
+                kind = type(item)
+                if kind is list or kind is dict:
+                    node[key] = copied = item.copy()
+                    stack.append((copied, depth + 1))
+                elif (
+                    kind is bytearray
+                    or kind is memoryview
+                    or (kind is bytes and buffers is not None and len(item) >= OUT_OF_BAND_BYTES)
+                ):
+                    node[key] = scalars.write_binary(item, self)
+        return made
+
+
+def has_binary(value: object, threshold: int) -> bool:
+    """Say whether `value` holds a bytearray or a memoryview, or bytes of `threshold` and more, or may hold them."""
+    stack = [value]
+    while stack:
+        node: Any = stack.pop()
+        kind = type(node)
+        if kind is bytearray or kind is memoryview or (kind is bytes and len(node) >= threshold):
+            return True
+        if kind not in _NESTED:
+            if kind not in _LEAVES:
+                return True  # an object whose fields only its writer knows
+            continue
+        items = node
+        if kind is dict:
+            items = node.values()
+            if not _LEAVES.issuperset(map(type, node)):
+                stack.extend(node)
+        kinds = set(map(type, items))
+        if kinds <= scalars.SIMPLE:
+            continue
+        if not _SPECIAL.isdisjoint(kinds):
+            return True
+        if not kinds <= _LEAVES or bytes in kinds:
+            stack.extend(items)
+    return False

@@ -1,0 +1,89 @@
+"""The messages of the protocol: one kind per frame, and the shape of each kind's body.
+
+Here are the numbers and the shapes; how a frame looks is in `frames`, how a value becomes bytes in `values`. Nothing
+here waits, reads or writes: this module is pure, and any thread may enter.
+
+Every body is one encoded list. "Number" is the number of a call: each side of a lane counts its own calls from 1.
+"Target" is the id of an object of the receiver, 0 is the receiver's service (`create`, `call`, `exec` …).
+
+=============  =====  ==============  =========================================================================
+kind           value  sent by         body
+=============  =====  ==============  =========================================================================
+on a lane
+CALL               1  both            [number, target, name, args: list, kwargs: dict or nil, options: dict or nil]
+REPLY              2  both            [number, value]
+RAISE              3  both            [number, exception as `exceptions.describe` makes it]
+ONE_WAY            4  both            as CALL; the number is 0 and there is no answer
+on a control channel
+HELLO             16  guest           [protocol version, cloister version, Python version, pid]
+SETUP             17  host            [set-up: dict]
+READY             18  guest           []
+FAILED            19  guest           [exception]: the set-up failed; the guest ends
+BEAT              20  guest           [sequence, CPU time in ns, [[lane, number] of each call that runs, …]]
+LANE              21  host            [lane, role, ticket] and two descriptors: the guest's read and write end
+WANT_LANE         22  guest           [ticket]: a thread of the guest's own wants to call the host
+CANCEL            23  host            [lane, number]: raise in the code that serves this call; ignored if it is over
+RELEASE           24  both            [[object, how often received, how often sent home], …]
+LOG               25  guest           [name, level, message, created, path, line, function, thread, exception text]
+EVENT             26  guest           [name, exception]: something that no caller waits for
+STOP              27  host            [grace in ms]: run exit hooks and end
+LAST_WORDS        28  guest           [reason, exit code, text]: the guest ends by itself and says why
+REWIND            29  host            []: the stacks were read, write the next ones from the start
+=============  =====  ==============  =========================================================================
+
+Options of a call, all optional and each sent only when it is used: ``"left"``, the time left in ns; ``"logical"``, the
+identity of the logical thread that calls. An option that the receiver does not know is ignored; a kind that it does not
+know is a `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+__all__ = ["COPY", "SERVICE", "Kind", "Role"]
+
+SERVICE: Final = 0
+"""The target that is not an object but the receiver's service."""
+
+COPY: Final = 0x01
+"""Flag of a CALL: the result must travel by value, or by a reference that its owner asked for."""
+
+
+class Kind(IntEnum):
+    """What a frame is; see the table above."""
+
+    CALL = 1
+    REPLY = 2
+    RAISE = 3
+    ONE_WAY = 4
+
+    HELLO = 16
+    SETUP = 17
+    READY = 18
+    FAILED = 19
+    BEAT = 20
+    LANE = 21
+    WANT_LANE = 22
+    CANCEL = 23
+    RELEASE = 24
+    LOG = 25
+    EVENT = 26
+    STOP = 27
+    LAST_WORDS = 28
+    REWIND = 29
+
+
+class Role(IntEnum):
+    """What a lane is for, told to the guest when it is opened."""
+
+    MAIN = 0
+    """A call lane that the guest's main thread serves."""
+    CALL = 1
+    """A call lane that a thread of its own serves."""
+    SHARED = 2
+    """Many calls at once, by number; a pool serves them."""
+    GUEST = 3
+    """A call lane on which a thread of the guest's own calls the host."""
+    MAIN_ONLY = 4
+    """As MAIN; but where the main thread is held up, the lane waits for it, and no other thread serves it instead."""

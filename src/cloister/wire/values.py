@@ -1,0 +1,279 @@
+"""Values to bytes and back: the codec.
+
+Here is `Codec`; the state of one encode is in `encoding`, that of one decode in `decoding`. What a type looks like on
+the wire is in `scalars` (leaves), `containers`, `records` (registered types), and in the files that `handlers` names.
+Who decides that an object has no copy is the objects layer, asked through `outbound` and `inbound`.
+
+A value is one MessagePack object. None, bool, 64-bit integers, float, str, bytes, list and dict are MessagePack's own.
+Any other leaf is an extension type with a payload of its own format. Any other container is an *array whose first
+element is a marker*, an extension type of one byte that says which container the rest of the array is.
+
+Invariants:
+
+- One pass. No hook decodes bytes of its own accord, so that the depth of nesting is the library's to limit: a hook that
+  calls the decoder again ends the process at 200 levels.
+- Nothing that arrives chooses code: no pickle, no import, no attribute looked up by a name that the peer sent, no
+  constructor but those of the tables in this package.
+- A length that a peer states is not believed beyond the bytes of its message.
+- MessagePack takes a bytearray and a memoryview for bytes and copies bytes of any size without asking. Whether that
+  happened is found out after the fact, from the bytes that were made, and the value is then encoded again with care:
+  an ordinary message pays for one search for a byte.
+- A dict that a peer sends can't stall its receiver: keys with a predictable hash are counted, see `Decoding`.
+
+A codec belongs to one thread at a time. It may be entered again from within (a ``__getstate__`` that makes a call).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import Any, Final, NoReturn, TypeAlias
+
+from cloister.errors import CloisterError, MarshalError, ProtocolError
+from cloister.wire.culprit import find_path, find_trap
+from cloister.wire.decoding import GUARDED_BYTES, Decoding, TooManyLeaves
+from cloister.wire.encoding import NOTHING, Encoding, has_binary
+from cloister.wire.limits import DEFAULT_LIMITS, OUT_OF_BAND_BYTES, WireLimits
+from cloister.wire.packing import Packing, default_packing
+from cloister.wire.records import Record, record_for
+from cloister.wire.reference import Reference
+from cloister.wire.registry import DEFAULT_REGISTRY, Registry
+
+__all__ = ["Codec", "Reference"]
+
+Outbound: TypeAlias = Callable[[object], Reference]
+Inbound: TypeAlias = Callable[[Reference], object]
+Withdraw: TypeAlias = Callable[[Reference], None]
+Resolve: TypeAlias = Callable[[str], type | None]
+Names: TypeAlias = Sequence[str | tuple[str, ...]]
+
+_KEPT_BYTES: Final = 1024 * 1024
+"""A packer keeps room for the longest message that it ever made; one that made a longer one than this is let go."""
+
+_SCANNED_BYTES: Final = 256
+"""A message up to this length is searched for a marker before it is decoded: where there is none, the hook that every
+list would pass is left out. It costs 20 ns, and the hook 60 ns a list, more where the caches are cold."""
+
+
+class Codec:
+    """Encodes and decodes the values of one conversation.
+
+    `outbound` is asked for the `Reference` of an object that is not copied; it raises `MarshalError` where the object
+    may not travel at all. None refuses all of them. Where an encode fails, what `outbound` has handed out was not sent:
+    `withdraw` is told of each such reference, the last one first.
+    `inbound` gives the object that a reference stands for. None leaves the reference as it is. It is called for every
+    reference of a well made message, also where another part of it can't be had here, so that both sides count alike.
+    `resolve` gives the type of a name that the registry does not know, or None; it may import, so only a guest has one.
+    `packing` is the implementation of MessagePack; None takes the best one of this interpreter.
+    `clock` gives this thread's own CPU time in nanoseconds (`time.thread_time_ns`), for the guard against keys that
+    were chosen to be slow (`flood`). A host has one; None trusts the peer not to do that.
+    """
+
+    __slots__ = (
+        "_careful", "_decoding", "_encoding", "_expects_binary", "_unpackb",
+        "clock", "inbound", "limits", "outbound", "packing", "registry", "resolve", "withdraw",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        limits: WireLimits = DEFAULT_LIMITS,
+        *,
+        registry: Registry = DEFAULT_REGISTRY,
+        outbound: Outbound | None = None,
+        withdraw: Withdraw | None = None,
+        inbound: Inbound | None = None,
+        resolve: Resolve | None = None,
+        packing: Packing | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self.limits = limits
+        self.registry = registry
+        self.outbound = outbound
+        self.withdraw = withdraw
+        self.inbound = inbound
+        self.resolve = resolve
+        self.packing = default_packing() if packing is None else packing
+        self.clock = clock
+        self._unpackb = self.packing.unpackb
+        # The spare states; None while one is in use, so that a nested encode makes its own. Making a packer takes
+        # longer than using it.
+        self._encoding: Encoding | None = None
+        self._careful: Encoding | None = None
+        self._decoding: Decoding | None = None
+        self._expects_binary = 0
+
+    def encode(self, value: object, buffers: list[Any] | None = None, *, names: Names = ()) -> bytes:
+        """Give the bytes of `value`.
+
+        `buffers` is an empty list that receives what travels beside the message: binary data from `OUT_OF_BAND_BYTES`,
+        not copied, so it must not change until it was written. None keeps all of it in the message.
+        `names` are those of the items of a list `value`, for errors: with ``("number", "result")`` the path to an
+        offending value begins with ``result``. An empty name shows the position; names in brackets are those of the
+        items of that item.
+
+        Raises `MarshalError` for what can't travel, with the path to it and the ways out; the codec is as before, and
+        `buffers` is empty again.
+        """
+        encoding = self._encoding or Encoding(self)
+        self._encoding = None
+        if self._expects_binary and buffers is not None:
+            return self._encode_carefully(value, buffers, names, encoding)
+        encoding.buffers = buffers
+        try:
+            data: bytes = encoding.pack(value)
+        except Exception as error:  # the packer is thrown away with its state
+            if isinstance(error, (UnicodeEncodeError, BufferError)) or "get buffer" in str(error):
+                if buffers:
+                    buffers.clear()
+                return self._encode_carefully(value, buffers, names, encoding)
+            self._explain(error, value, names, encoding, buffers)
+        if 0xC4 in data or len(data) > 258:  # what begins short binary data; longer data begins with 0xC5 or 0xC6
+            length = len(data)
+            if (0xC4 in data or 0xC5 in data or 0xC6 in data) and has_binary(
+                value, length if buffers is None else OUT_OF_BAND_BYTES
+            ):
+                if buffers:
+                    buffers.clear()
+                return self._encode_carefully(value, buffers, names, encoding)
+            if length > self.limits.message_bytes:
+                self._refuse_length(length, encoding)
+        if encoding.references:
+            encoding.references.clear()
+        if buffers:
+            encoding.buffers = None
+        if len(data) < _KEPT_BYTES:
+            self._encoding = encoding
+        return data
+
+    def decode(self, data: bytes | memoryview, buffers: Sequence[memoryview] = ()) -> Any:
+        """Give the value of `data`, with the `buffers` that came beside it.
+
+        Raises `ProtocolError` for anything that no codec makes, and for what exceeds the limits. `MarshalError` for a
+        value that is well made but can't be had here: of a type that is not registered, or of a library that is not
+        imported. Any other `CloisterError` comes from `inbound`. The codec is as before.
+        """
+        decoding = self._decoding or Decoding(self)
+        self._decoding = None
+        if buffers:
+            decoding.buffers = buffers
+        if len(data) > GUARDED_BYTES and decoding.needs_guard(data):
+            value = decoding.guarded(data)
+            self._decoding = decoding
+            return value
+        try:
+            if len(data) < _SCANNED_BYTES and 0xD4 not in data:  # no marker, so no list is anything but a list
+                value = self._unpackb(
+                    data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=decoding.leaf
+                )
+            else:
+                value = self._unpackb(
+                    data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=decoding.leaf,
+                    list_hook=decoding.array,
+                )  # fmt: skip
+        except TooManyLeaves:
+            value = decoding.guarded(data)
+            self._decoding = decoding
+            return value
+        except Exception as error:
+            decoding.refuse(error)
+        if decoding.leaves:
+            decoding.finish()
+        elif buffers:
+            decoding.buffers = ()
+        self._decoding = decoding
+        return value
+
+    def record_of(self, name: object) -> Record:
+        """Give the record of a type that a peer named.
+
+        Raises `MarshalError` where the type is not known here; `ProtocolError` for a name that is none.
+        """
+        if type(name) is not str or len(name) > self.limits.name_chars:
+            raise ProtocolError("bad value: the name of a type is no short string")
+        record = self.registry.by_name.get(name)
+        if record is None and self.resolve is not None:
+            kind = self.resolve(name)
+            if kind is not None:
+                record = self.registry.by_name.get(name) or record_for(kind)
+        if record is None:
+            raise MarshalError(
+                f"a value of type {name.replace(':', '.')} arrived, which is not known here. Import the module that "
+                "defines it and mark the class with @by_value, or keep the object where it is with @by_reference"
+            )
+        return record
+
+    def _encode_carefully(self, value: object, buffers: list[Any] | None, names: Names, first: Encoding) -> bytes:
+        """Encode what MessagePack alone would change: bytearrays, memoryviews, lone surrogates, large binary data."""
+        if self._expects_binary:
+            self._expects_binary -= 1
+        encoding = self._careful or Encoding(self, careful=True)
+        self._careful = None
+        encoding.buffers = buffers
+        encoding.references = first.references
+        try:
+            data: bytes = encoding.pack(encoding.prepared(value))
+        except Exception as error:
+            self._explain(error, value, names, encoding, buffers)
+        if len(data) > self.limits.message_bytes:
+            self._refuse_length(len(data), encoding)
+        if buffers:
+            self._expects_binary = 64
+        encoding.references = []
+        encoding.buffers = None
+        if len(data) < _KEPT_BYTES:
+            self._careful = encoding
+        return data
+
+    def _explain(
+        self,
+        error: Exception,
+        value: object,
+        names: Names,
+        encoding: Encoding,
+        buffers: list[Any] | None,
+    ) -> NoReturn:
+        """Raise the `MarshalError` that says where in `value` the failure lies."""
+        self._withdraw(encoding)
+        if buffers:
+            buffers.clear()
+        value, names = _flattened(value, names)
+        culprit = encoding.culprit
+        if culprit is not NOTHING:
+            path = find_path(value, culprit, names)
+            raise MarshalError(f"{path}: {error}") from (error.__cause__ or error)
+        if isinstance(error, (ValueError, RecursionError)) and ("recursion" in str(error) or not str(error)):
+            raise MarshalError(find_trap(value, names)) from None
+        if isinstance(error, CloisterError):
+            raise error
+        raise MarshalError(f"{type(value).__name__} can't be encoded: {error}") from error
+
+    def _withdraw(self, encoding: Encoding) -> None:
+        """Say of each reference that was made for a message that it will not be sent."""
+        if self.withdraw is not None:
+            for _, reference in reversed(encoding.references):
+                self.withdraw(reference)
+        encoding.references.clear()
+
+    def _refuse_length(self, length: int, encoding: Encoding) -> NoReturn:
+        self._withdraw(encoding)
+        raise MarshalError(
+            f"the message takes {length:,} bytes, the limit is {self.limits.message_bytes:,}. Send it in parts, as an "
+            "array or as bytes (which travel beside the message), or raise the limit message_bytes"
+        )
+
+
+def _flattened(value: Any, names: Names) -> tuple[object, Sequence[str]]:
+    """Take items whose own items have names out of their list, as they are shown in an error."""
+    plain = [name for name in names if isinstance(name, str)]
+    if len(plain) == len(names):
+        return value, plain
+    items: list[object] = []
+    flat: list[str] = []
+    for item, name in zip_longest(value, names, fillvalue=""):
+        if isinstance(name, str):
+            items.append(item)
+            flat.append(name)
+        else:
+            items += item
+            flat += [each for each, _ in zip_longest(name, item, fillvalue="")][: len(item)]
+    return items, flat

@@ -1,0 +1,65 @@
+"""What holds for every test: its own temporary and runtime directory, deterministic examples, nothing left behind.
+
+How leaks are found is in leaks.py; here they only fail the test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests import leaks
+
+# The same examples every time: a red suite is red for everybody. HYPOTHESIS_PROFILE=explore looks for new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, print_blob=True)
+hypothesis.settings.register_profile("explore", deadline=None, database=None, print_blob=True, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ground_of_the_run() -> Iterator[Path]:
+    """Give the run a temporary directory of its own, so that what lies in it afterwards is ours.
+
+    Two runs on one machine do not see each other's files and pipes. Every process that a test starts inherits the
+    directory, and a mark by which it is known even when its parents are gone.
+    """
+    # pytest keeps the directories of failed tests, outside of what is removed below.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    # A short path: the name of a socket has room for 107 bytes.
+    ground = Path(tempfile.mkdtemp(prefix="clo-"))
+    runtime = ground / "run"
+    runtime.mkdir(mode=0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(ground))
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        patch.setenv(leaks.MARK, str(os.getpid()))
+        patch.delenv("CLOISTER_RUNTIME_DIR", raising=False)
+        patch.setattr(tempfile, "tempdir", None)
+        if sys.platform != "win32":
+            # One pipe ties all guests of a process to its life. It is made for the first guest, and stays on purpose.
+            from cloister.levels import lifeline
+
+            lifeline.reader()
+        before = leaks.take_snapshot()
+        yield ground
+        found = leaks.wait_until_clean(before)
+    shutil.rmtree(ground, ignore_errors=True)
+    if found:
+        pytest.fail(leaks.describe("The run", found), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(ground_of_the_run: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaves a process, thread, descriptor, socket, mapping or temporary file behind."""
+    before = leaks.take_snapshot()
+    yield
+    found = leaks.wait_until_clean(before)
+    if found:
+        pytest.fail(leaks.describe(request.node.nodeid, found), pytrace=False)

@@ -1,0 +1,365 @@
+"""Many calls at once on the shared lane of a domain: futures, map, cancel, time-out, order, back-pressure."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import cloister
+from cloister import calling
+from cloister.errors import CallTimeout, DomainCrashed, DomainUnloaded, MarshalError
+from cloister.lanes import shared_lane
+
+Start = Callable[..., cloister.Domain]
+JOIN_S = 20.0
+
+
+def test_ten_thousand_calls_are_open_at_once(start: Start) -> None:
+    """10,000 calls submitted at once all get their own results; `wait` and `as_completed` know their futures."""
+    domain = start()
+    futures = [domain.submit("operator:add", number, 1) for number in range(10_000)]
+    done, pending = concurrent.futures.wait(futures, timeout=JOIN_S)
+    assert len(done) == 10_000
+    assert not pending
+    assert [future.result() for future in futures] == list(range(1, 10_001))
+
+
+def test_submitted_calls_run_side_by_side_and_call_back(domain: cloister.Domain) -> None:
+    """Submitted calls do not wait for each other, and their call-backs are served while nobody waits here."""
+    met = threading.Barrier(3, timeout=JOIN_S)
+
+    def meet() -> str:
+        met.wait()
+        return "met"
+
+    futures = [domain.submit("errands:call", meet) for _ in range(3)]
+    assert [future.result(JOIN_S) for future in futures] == ["met"] * 3
+
+
+def test_exception_and_value_that_cannot_travel_fail_their_futures_alone(domain: cloister.Domain) -> None:
+    """An exception fails its future, an argument that can't travel fails at once; the lane goes on."""
+    failed = domain.submit("errands:raise_error", "no")
+    with pytest.raises(MarshalError):
+        domain.submit("errands:echo", object())
+    assert domain.submit("operator:add", 1, 1).result(JOIN_S) == 2
+    with pytest.raises(ValueError, match="no"):
+        failed.result(JOIN_S)
+
+
+def test_cancelled_future_is_over_at_once_and_stops_the_guest(domain: cloister.Domain) -> None:
+    """A cancel is a message: the future is cancelled at once, the running call is interrupted, the others go on."""
+    running = domain.submit("errands:python_loop")
+    other = domain.submit("errands:sleep", 0.2)
+    threading.Event().wait(0.05)
+    assert running.cancel()
+    assert running.cancelled()
+    assert running.cancel()
+    assert concurrent.futures.wait([running], timeout=JOIN_S).done == {running}
+    with pytest.raises(concurrent.futures.CancelledError):
+        running.result()
+    assert other.result(JOIN_S) == 0.2
+    assert not other.cancel()
+    deadline = time.monotonic() + JOIN_S
+    while domain.status().running and time.monotonic() < deadline:
+        domain.submit("operator:add", 1, 1).result(JOIN_S)
+        time.sleep(0.05)
+
+
+def test_cancelled_call_that_has_not_begun_never_begins(start: Start) -> None:
+    """Calls that wait for a thread over there and are cancelled are not begun."""
+    domain = start()
+    release = threading.Event()
+    holders = [domain.submit("errands:call", lambda: release.wait(JOIN_S)) for _ in range(32)]
+    waiting = [domain.submit("errands:keep", number) for number in range(20)]
+    assert all(future.cancel() for future in waiting)
+    # A new lane comes on the same channel as the cancels, and after them.
+    newcomer = threading.Thread(target=domain.call, args=("operator:add", 1, 1))
+    newcomer.start()
+    newcomer.join(JOIN_S)
+    release.set()
+    concurrent.futures.wait(holders, timeout=JOIN_S)
+    domain.submit("operator:add", 1, 1).result(JOIN_S)
+    assert domain.call("errands:kept") == []
+
+
+def test_submitted_call_ends_at_its_time_out(domain: cloister.Domain) -> None:
+    """A submitted call whose time is up fails with CallTimeout though nobody waits, and is interrupted."""
+    begun = time.monotonic()
+    late = domain.with_options(timeout=0.1).submit("errands:python_loop")
+    with calling.timeout(30):
+        in_time = domain.submit("operator:add", 1, 1)
+    assert in_time.result(JOIN_S) == 2
+    with pytest.raises(CallTimeout):
+        late.result(JOIN_S)
+    assert time.monotonic() - begun < 5
+    assert domain.call("errands:add", 1, 1) == 2
+
+
+def test_submit_from_eight_threads(domain: cloister.Domain) -> None:
+    """Eight threads submit on the one shared lane at once; each future has the result of its own call."""
+    results: list[bool] = []
+
+    def work(index: int) -> None:
+        futures = [domain.submit("operator:mul", number, index) for number in range(100)]
+        results.append([future.result(JOIN_S) for future in futures] == [number * index for number in range(100)])
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(JOIN_S)
+    assert results == [True] * 8
+
+
+def test_callback_of_a_future_may_submit_and_close_nothing(domain: cloister.Domain) -> None:
+    """A done-callback runs on the lane's thread and may submit the next call from there."""
+    finished = threading.Event()
+    counts: list[int] = []
+
+    def again(future: Any) -> None:
+        counts.append(future.result())
+        if len(counts) < 50:
+            domain.submit("operator:add", counts[-1], 1).add_done_callback(again)
+        else:
+            finished.set()
+
+    domain.submit("operator:add", 0, 1).add_done_callback(again)
+    assert finished.wait(JOIN_S)
+    assert counts == list(range(1, 51))
+
+
+@pytest.mark.parametrize("end", ["unload", "kill"])
+def test_open_futures_end_with_the_domain(end: str, start: Start) -> None:
+    """O05: Futures that wait fail when the domain ends, in bounded time, and a later submit raises."""
+    domain = start(stop_timeout=0.5)
+    futures = [domain.submit("errands:sleep", 60) for _ in range(50)]
+    begun = time.monotonic()
+    getattr(domain, end)()
+    for future in futures:
+        with pytest.raises((DomainUnloaded, DomainCrashed)):
+            future.result(JOIN_S)
+    assert time.monotonic() - begun < 5
+    with pytest.raises((DomainUnloaded, DomainCrashed)):
+        domain.submit("operator:add", 1, 1)
+
+
+def test_unload_is_not_held_up_by_submitted_calls(start: Start) -> None:
+    """O05: Unload with queued and running submitted calls returns promptly: no guest waits for their threads."""
+    domain = start(stop_timeout=10)
+    for _ in range(100):
+        domain.submit("errands:sleep", 60)
+    domain.call("errands:add", 1, 1)
+    begun = time.monotonic()
+    domain.unload()
+    assert time.monotonic() - begun < 5
+
+
+def test_submit_waits_where_too_much_waits(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back-pressure: what waits for a guest that does not read is bounded; then submit waits, up to its time-out."""
+    monkeypatch.setattr(shared_lane, "MAX_QUEUED_BYTES", 1_000_000)
+    domain = start()
+    domain.submit("operator:add", 1, 1).result(JOIN_S)
+    domain.with_options(timeout=JOIN_S).submit("errands:runaway_expression")
+
+    def submit_too_much() -> None:
+        with calling.timeout(1):
+            for _ in range(200):
+                domain.submit("errands:keep", b"x" * 30_000)
+
+    with pytest.raises(CallTimeout, match="before it was sent"):
+        submit_too_much()
+    domain.kill()
+
+
+# -- map ---------------------------------------------------------------------------------------------------------------
+
+
+def test_map_keeps_order_for_several_iterables(domain: cloister.Domain) -> None:
+    """`map` gives the results in order, for several iterables side by side, up to the shortest one."""
+    for chunksize, buffersize in itertools.product((1, 3, 100), (1, 4, 64)):
+        results: Iterator[Any] = domain.map(
+            "operator:add", range(25), itertools.count(100), chunksize=chunksize, buffersize=buffersize
+        )
+        assert list(results) == [100 + 2 * number for number in range(25)]
+
+
+def test_map_of_nothing_gives_nothing(domain: cloister.Domain) -> None:
+    """`map` over an empty iterable, or over none at all, gives no results."""
+    assert list(domain.map("operator:neg", [])) == []
+    assert list(domain.map("operator:neg")) == []
+
+
+def test_map_raises_at_the_place_of_the_exception(start: Start) -> None:
+    """`map` raises the exception of an item at its place; what was asked for as values comes as values."""
+    domain = start()
+    results: Iterator[Any] = domain.map("operator:truediv", [1, 2, 3], [1, 0, 1])
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    results = domain.map("operator:truediv", [1, 2, 3], [1, 0, 1], chunksize=3, return_exceptions=True)
+    assert [type(result) for result in results] == [float, ZeroDivisionError, float]
+
+
+def test_map_takes_an_endless_input_as_it_goes(start: Start) -> None:
+    """`map` takes no more from its input than the chunks that may be on their way, and stops when it is closed."""
+    domain = start()
+    taken = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal taken
+        for number in itertools.count():
+            taken += 1
+            yield number
+
+    results: Iterator[Any] = domain.map("operator:neg", endless(), chunksize=2, buffersize=4)
+    assert taken == 8
+    assert list(itertools.islice(results, 10)) == [-number for number in range(10)]
+    assert taken <= 10 + 8
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+    before = taken
+    assert list(results) == []
+    assert taken == before
+
+
+def test_closed_map_cancels_what_it_has_sent(start: Start) -> None:
+    """A `map` that is closed early gives up its chunks: the guest does not work on them any more."""
+    domain = start()
+    results: Iterator[Any] = domain.map("errands:keep_late", range(64), itertools.repeat(0.05), buffersize=64)
+    next(results)
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+    domain.submit("operator:add", 1, 1).result(JOIN_S)
+    assert len(domain.call("errands:kept")) < 40
+
+
+def test_map_refuses_sizes_below_one(start: Start) -> None:
+    """`chunksize` and `buffersize` from 1 up; what the input raises comes out, and nothing is left open."""
+    domain = start()
+    for chunksize, buffersize in ((0, 1), (1, 0), (-1, 1)):
+        with pytest.raises(ValueError, match="from 1 up"):
+            domain.map("operator:neg", [1], chunksize=chunksize, buffersize=buffersize)
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise KeyError("input")
+
+    with pytest.raises(KeyError, match="input"):
+        list(domain.map("operator:neg", broken()))
+    assert domain.call("errands:add", 1, 1) == 2
+
+
+def test_map_ends_with_the_domain(start: Start) -> None:
+    """A domain that ends in the middle of a `map` ends it with its error."""
+    domain = start()
+    results: Iterator[Any] = domain.map("os:_exit", [3, 3])
+    with pytest.raises(DomainCrashed):
+        list(results)
+
+
+def test_finalizers_may_submit_in_the_middle_of_a_submit(start: Start) -> None:
+    """Finalizers that the collector runs anywhere submit, call and tell; calls keep their order, and none is torn."""
+    domain = start()
+    counter = domain.create("collections:Counter")
+    finalized: list[Any] = []
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            if len(finalized) % 2:
+                finalized.append(domain.submit("operator:add", len(finalized), 1))
+            else:
+                finalized.append(cloister.one_way(counter.update)("a"))
+
+    results: list[int] = []
+
+    def work() -> None:
+        while time.monotonic() < until:
+            Cycle()
+            future = domain.submit("operator:add", 1, 1)
+            late = domain.with_options(timeout=30).submit("operator:add", bytes(70_000), b"")
+            results.append(future.result(JOIN_S))
+            results.append(len(late.result(JOIN_S)))
+            Cycle()
+            results.extend(domain.map("operator:neg", [1, 2]))
+
+    until = time.monotonic() + 0.6
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+    threshold = gc.get_threshold()
+    gc.set_threshold(3)
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(JOIN_S)
+            assert not worker.is_alive()
+    finally:
+        gc.set_threshold(*threshold)
+    assert set(results) == {2, 70_000, -1, -2}
+    gc.collect()
+    assert len(finalized) > 20
+    for future in filter(None, finalized):
+        future.result(JOIN_S)
+
+
+def test_submit_in_the_worst_moment_of_a_submit_comes_after_it(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a finalizer submits after a call was numbered and before it was written is written after it."""
+    domain = start()
+    domain.submit("operator:add", 0, 0).result(JOIN_S)
+    inner: list[Any] = []
+
+    class Disturbed(shared_lane.Numbered):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            if not inner:
+                inner.append(None)
+                inner[0] = domain.submit("operator:add", 20, 1)
+
+    monkeypatch.setattr(shared_lane, "Numbered", Disturbed)
+    assert domain.submit("operator:add", 10, 1).result(JOIN_S) == 11
+    assert inner[0].result(JOIN_S) == 21
+
+
+def test_finalizers_may_call_while_lanes_are_opened(start: Start) -> None:
+    """New threads open lanes while the collector runs finalizers that call, too: nobody waits for himself."""
+    domain = start()
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            called.append(domain.call("operator:add", 1, 1))
+
+    def work() -> None:
+        Cycle()
+        domain.call("operator:add", 1, 1)
+
+    called: list[int] = []
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(60):
+            worker = threading.Thread(target=work, daemon=True)
+            worker.start()
+            worker.join(JOIN_S)
+            assert not worker.is_alive()
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    assert len(called) >= 50
+
+
+@pytest.mark.parametrize("seconds", [30 * 24 * 3600.0, 1e300, float("inf")])
+def test_time_out_beyond_what_the_system_can_wait_is_none(start: Start, seconds: float) -> None:
+    """A limit of a month, or an endless one, is no limit, on a call lane and on the shared one."""
+    view = start().with_options(timeout=seconds)
+    assert view.call("operator:add", 1, 1) == 2
+    assert view.submit("operator:add", 1, 1).result(JOIN_S) == 2

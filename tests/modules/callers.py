@@ -1,0 +1,47 @@
+"""Guests that call their host back."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+
+def down(depth: int, up: Any) -> int:
+    """Call the host, which calls this again, `depth` times in all."""
+    return 1 + up(depth - 1) if depth else 0
+
+
+def from_thread(function: Any, *args: Any) -> tuple[Any, str]:
+    """Call the host from a thread of this guest's own."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(function(*args)), name="own")
+    thread.start()
+    thread.join(20)
+    return results[0], thread.name
+
+
+def from_threads(function: Any, count: int) -> list[Any]:
+    """Call the host from many threads of this guest's own at once."""
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda number=each: results.append(function(number))) for each in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return sorted(results)
+
+
+def local_value(change: Any) -> list[int]:
+    """What a thread-local holds before and after the host has called `change` back."""
+    _local.value = 1
+    return [change(), _local.value]
+
+
+def set_local(value: int) -> int:
+    """Set the thread-local of the thread that this call runs on, and say what it held."""
+    before: int = _local.value
+    _local.value = value
+    return before
+
+
+_local = threading.local()

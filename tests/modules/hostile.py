@@ -1,0 +1,190 @@
+"""A guest that keeps no rules: it writes what it likes on its lane and on its control channel. Only guests import this.
+
+Each function runs inside a call of the host's, on the main thread, so the host waits on lane 0 while it is attacked.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import random
+import signal
+import socket
+import struct
+import threading
+import time
+from typing import Any
+
+from cloister.guest import descriptors
+from cloister.wire import frames
+from cloister.wire.messages import Kind
+from cloister.wire.values import Codec, Reference
+
+
+def _write(fd: int, data: bytes) -> None:
+    """Write all, whether the end blocks or not; stop where the host has closed its end."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            time.sleep(0.001)
+        except OSError:
+            break
+
+
+def _wait() -> None:
+    """Do nothing more; the host is to end this process."""
+    time.sleep(60)
+
+
+def _control(kind: int, *body: Any, times: int = 1) -> None:
+    _write(descriptors.CONTROL, _frame(kind, [*body]) * times)
+
+
+def _lane(kind: int, *body: Any, times: int = 1) -> None:
+    _write(descriptors.LANE_WRITER, _frame(kind, [*body]) * times)
+
+
+def _frame(kind: int, body: Any) -> bytes:
+    codec = Codec(outbound=lambda value: value.reference)  # type: ignore[attr-defined]  # a Sent, see below
+    return b"".join(frames.serialize(kind, codec.encode(body)))
+
+
+class Sent:
+    """Encodes as a reference of any form."""
+
+    def __init__(self, *fields: Any) -> None:
+        self.reference = Reference(fields)
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------------
+
+
+def random_bytes(seed: int, control: bool) -> None:
+    """Write rubbish."""
+    rubbish = random.Random(seed).randbytes(4096)
+    _write(descriptors.CONTROL if control else descriptors.LANE_WRITER, rubbish)
+    _wait()
+
+
+def lying_length(control: bool) -> None:
+    """Announce a frame of 4 GiB."""
+    header = struct.pack("<IBBH", 0xFFFFFFFF, int(Kind.REPLY), 0, 0)
+    _write(descriptors.CONTROL if control else descriptors.LANE_WRITER, header + b"x" * 1000)
+    _wait()
+
+
+def lying_buffers() -> None:
+    """Announce buffers that do not fit into their frame."""
+    _write(descriptors.LANE_WRITER, struct.pack("<IBBHII", 8, int(Kind.REPLY), 0, 2, 2**31, 2**31))
+    _wait()
+
+
+def deep_nesting(levels: int, control: bool) -> None:
+    """Answer with a value that is nested very deeply."""
+    body = b"\x92\x01" + b"\x91" * levels + b"\xc0"
+    kind = Kind.BEAT if control else Kind.REPLY
+    _write(descriptors.CONTROL if control else descriptors.LANE_WRITER, b"".join(frames.serialize(kind, body)))
+    _wait()
+
+
+def huge_container() -> None:
+    """Answer with a list that says it has four thousand million items."""
+    _write(descriptors.LANE_WRITER, b"".join(frames.serialize(Kind.REPLY, b"\x92\x01\xdd\xff\xff\xff\xff\xc0")))
+    _wait()
+
+
+def half_a_frame() -> None:
+    """Begin an answer, and never finish it."""
+    _write(descriptors.LANE_WRITER, _frame(Kind.REPLY, [1, "x" * 1000])[:100])
+    _wait()
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def on_lane(kind: int, body: list[Any]) -> None:
+    """Write a well made frame of any kind and body on the lane."""
+    _lane(kind, *body)
+    _wait()
+
+
+def on_control(kind: int, body: list[Any], times: int = 1) -> None:
+    """Write a well made frame of any kind and body on the control channel."""
+    _control(kind, *body, times=times)
+    _wait()
+
+
+def reference(fields: list[Any]) -> None:
+    """Answer with a reference of any form."""
+    _lane(Kind.REPLY, 1, Sent(*fields))
+    _wait()
+
+
+def many_calls(count: int) -> None:
+    """Call the host often without ever waiting for an answer, nor reading one."""
+    for number in range(1, count + 1):
+        _lane(Kind.CALL, number, 0, "nothing", ["x" * 1000], None, None)
+    _wait()
+
+
+def many_tickets(count: int) -> None:
+    """Ask for more lanes than anybody needs."""
+    for ticket in range(count):
+        _control(Kind.WANT_LANE, ticket + 1_000_000)
+    _wait()
+
+
+def send_descriptors() -> None:
+    """Send a descriptor upwards."""
+    channel = socket.socket(fileno=os.dup(descriptors.CONTROL))
+    rights = array.array("i", [0])
+    channel.sendmsg([_frame(Kind.BEAT, [1, 1, []])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    _wait()
+
+
+# -- silence -----------------------------------------------------------------------------------------------------------
+
+
+def close_lane() -> None:
+    """Close the lane on which the host waits, and live on."""
+    os.close(descriptors.LANE_WRITER)
+    _wait()
+
+
+def close_control() -> None:
+    """Close the control channel, and live on."""
+    os.close(descriptors.CONTROL)
+    _wait()
+
+
+def stop_itself() -> None:
+    """Stop like a program under a debugger or a shell."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def read_nothing() -> None:
+    """Read nothing any more, neither on the lane nor, with the interpreter lock held, on the control channel."""
+    import re
+
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def unread_control(seconds: float) -> None:
+    """Hold the thread that reads the control channel, by the lock under which it writes."""
+    import gc
+
+    from cloister.guest.control import Control
+
+    for found in gc.get_objects():
+        if isinstance(found, Control):
+            found._sending.acquire()
+    time.sleep(seconds)
+
+
+def flood_from_threads(kind: int, body: list[Any]) -> None:
+    """Send the same message as fast as it goes, for as long as the host takes it."""
+    data = _frame(kind, body) * 64
+    threading.Thread(target=_write, args=(descriptors.CONTROL, data * 200), daemon=True).start()
+    time.sleep(0.5)

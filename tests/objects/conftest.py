@@ -1,0 +1,61 @@
+"""The domain that the tests of one module share, with the folder of guest modules on its path; and ways to look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import cloister
+from cloister.domain.guest_peer import GuestPeer
+from cloister.lanes import frame_lane, shared_lane
+
+MODULES = Path(__file__).parent.parent / "modules"
+
+
+@pytest.fixture(scope="session")
+def setup() -> cloister.Setup:
+    """A set-up that finds the modules of the tests; the host itself never imports them."""
+    return cloister.Setup(path=[MODULES])
+
+
+@pytest.fixture(scope="module", params=["whole", "byte by byte"])
+def domain(setup: cloister.Setup, request: pytest.FixtureRequest) -> Iterator[cloister.Domain]:
+    """A domain that the tests of one module share; it must be usable after each of them.
+
+    There is one for each way in which its lanes deliver: as the pipe does, and one byte at a time on both sides.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "byte by byte":
+            patch.setenv("CLOISTER_LANE_READ_BYTES", "1")
+            patch.setattr(frame_lane, "READ_BYTES", 1)
+            patch.setattr(shared_lane, "READ_BYTES", 1)
+        watchdog = cloister.Watchdog(beat=0.05)  # releases ride on the beat
+        with cloister.Domain("shop", setup=setup, watchdog=watchdog) as shared:
+            assert shared.submit("operator:add", 1, 2).result(30) == 3
+            yield shared
+            assert shared.call("operator:add", 1, 2) == 3
+
+
+@pytest.fixture
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of all calls that go to any domain from now on."""
+    made: list[str] = []
+    call = GuestPeer.call
+
+    def counted(self: GuestPeer, target: int, name: str, *rest: object) -> object:
+        made.append(name)
+        return call(self, target, name, *rest)  # type: ignore[arg-type]  # handed on as they come
+
+    monkeypatch.setattr(GuestPeer, "call", counted)
+    return made
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until something holds that another process will bring about. Fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.005)

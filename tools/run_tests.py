@@ -1,0 +1,63 @@
+"""Run the suite: all of it on the first Python with coverage, what is quick on every other supported Python.
+
+Not here: how environments are made; that is environment.py. The last thing printed is a summary of pytest's.
+
+    python3 tools/run_tests.py [arguments of pytest]     with arguments: the first Python only, and no floor
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from environment import CHECKOUT, EnvironmentFailed, main_environment, other_environment, other_pythons
+
+# House, documents and what is built on the library do not depend on the version of Python.
+NOT_CORE = ["house", "docs", "cli", "examples", "integrations", "peers"]
+CORE = ["-m", "not slow", *(f"--ignore=tests/{folder}" for folder in NOT_CORE)]
+
+# Most tests wait for another process most of their time. The tests of one file stay together and share its fixtures.
+SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses=4", "--dist=loadfile"]
+
+
+def run_everything() -> int:
+    """Run the suite on each Python. Return 0 when all of them passed, otherwise 1."""
+    worst = _pytest(main_environment(), [*SIDE_BY_SIDE, "--cov", "--cov-report=term"])
+    others = other_pythons()
+    for version, python in others.items():
+        if python is None:
+            print(f"\nPython {_name(version)} is not on this machine; the suite was not run on it.", flush=True)
+    for version, python in others.items():
+        if python is not None:
+            print(f"\nPython {_name(version)}, {python}:", flush=True)
+            worst = max(worst, _pytest(other_environment(version, python), [*SIDE_BY_SIDE, *CORE]))
+    return worst
+
+
+def _name(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def _pytest(interpreter: Path, arguments: list[str]) -> int:
+    # Two runs of one checkout at once must not write into each other's figures.
+    data = CHECKOUT / ".cache" / "coverage"
+    data.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "COVERAGE_FILE": str(data / f"data-{os.getpid()}")}
+    try:
+        done = subprocess.run(
+            [str(interpreter), "-m", "pytest", *arguments], cwd=CHECKOUT, env=environment, check=False
+        )
+    finally:
+        for file in data.glob(f"data-{os.getpid()}*"):
+            file.unlink(missing_ok=True)
+    # An empty suite (5) is a failure too: it proves nothing.
+    return min(done.returncode, 1)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(_pytest(main_environment(), sys.argv[1:]) if sys.argv[1:] else run_everything())
+    except EnvironmentFailed as error:
+        sys.exit(f"tools/run_tests.py: {error}")
