@@ -20,10 +20,26 @@ from typing import Any, Protocol
 
 from cloister.errors import CallTimeout
 
-__all__ = ["Introduced", "adopt", "deadline", "join", "logical_thread", "options", "timeout", "timeout_or_none"]
+__all__ = [
+    "Introduced",
+    "adopt",
+    "deadline",
+    "join",
+    "kill_after",
+    "limits",
+    "logical_thread",
+    "options",
+    "seconds_from_0",
+    "timeout",
+    "timeout_or_none",
+]
 
 deadline: ContextVar[float | None] = ContextVar("cloister.deadline", default=None)
 """When the calls of this context must be over, as `time.monotonic` counts; None for no limit."""
+
+kill_after: ContextVar[float | None] = ContextVar("cloister.kill_after", default=None)
+"""How many seconds after it was given up a call of this context may go on before its domain is killed; None for ever.
+It does not travel: a guest does not kill for its host."""
 
 _served: ContextVar[int] = ContextVar("cloister.logical_thread", default=0)
 """The logical thread for which this context serves a call; 0 where it serves none."""
@@ -48,24 +64,49 @@ _own = _Own()
 
 
 @contextlib.contextmanager
-def timeout(seconds: float) -> Iterator[None]:
+def timeout(seconds: float, *, kill_after: float | None = None) -> Iterator[None]:
     """Give all calls inside, nested ones on the other side too, these seconds together.
 
-    Inside another `timeout` the earlier end holds. More than 23 days are no limit. A call that is not over in time
-    raises `CallTimeout`. Raises ValueError where `seconds` is negative or not a number.
+    Inside another `timeout` the earlier end holds. More than 23 days are no limit. A call that is not over in time is
+    told to stop, and raises `CallTimeout`. With `kill_after` the domain is killed where the call has not stopped so
+    many seconds later, and the error says which of the two happened; None leaves that as it is outside. Raises
+    TypeError and ValueError for what is no number of seconds from 0 up.
     """
-    if not seconds >= 0:
-        raise ValueError(f"a time-out is a number of seconds from 0 up, not {seconds!r}")
-    token = deadline.set(_earlier(seconds))
-    try:
-        yield
-    finally:
-        deadline.reset(token)
+    seconds_from_0("a time-out", seconds)
+    if kill_after is not None:
+        seconds_from_0("kill_after", kill_after)
+    yield from _within(seconds, kill_after)
+
+
+@contextlib.contextmanager
+def limits(seconds: float | None, kill: float | None) -> Iterator[None]:
+    """As `timeout`, with what was checked before; None changes nothing."""
+    yield from _within(seconds, kill)
 
 
 def timeout_or_none(seconds: float | None) -> contextlib.AbstractContextManager[None]:
     """As `timeout`; None changes nothing."""
     return contextlib.nullcontext() if seconds is None else timeout(seconds)
+
+
+def seconds_from_0(what: str, value: object) -> None:
+    """Raise TypeError or ValueError unless the value is a number of seconds from 0 up."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{what} is a number of seconds, not {value!r}, which is a {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"{what} is a number of seconds from 0 up, not {value!r}")
+
+
+def _within(seconds: float | None, kill: float | None) -> Iterator[None]:
+    limit = None if seconds is None else deadline.set(_earlier(seconds))
+    grace = None if kill is None else kill_after.set(kill)
+    try:
+        yield
+    finally:
+        if grace is not None:
+            kill_after.reset(grace)
+        if limit is not None:
+            deadline.reset(limit)
 
 
 def logical_thread() -> int:

@@ -160,12 +160,20 @@ class CallError(CloisterError):
 class CallTimeout(CallError, TimeoutError):
     """The time given to the call was used up. The call was told to stop; the domain and its state stay.
 
-    It is not known how far the call came. A late reply is thrown away.
+    It is not known how far the call came. A late reply is thrown away. With `kill_after` the domain may have been
+    killed: `report` and the message say so.
     """
+
+    report: Report | None = None
+    """How the domain ended, where the call did not stop and the domain was killed for it, or where it ended by itself
+    meanwhile; None where the domain goes on."""
 
 
 class CallCancelled(CallError):
     """The call was cancelled from this side before it had an answer."""
+
+    report: Report | None = None
+    """As `CallTimeout.report`."""
 
 
 class MarshalError(CallError, TypeError):

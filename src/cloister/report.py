@@ -28,6 +28,8 @@ class Reason(Enum):
     """This program killed it with `Domain.kill`."""
     WATCHDOG = "watchdog"
     """The watchdog killed it, because it gave no sign of life and the policy says kill."""
+    CANCELLED = "cancelled"
+    """This program killed it, because a call that was given up did not stop within the `kill_after` of its caller."""
     START_TIMEOUT = "start time-out"
     """It was not ready within the time given, and was killed."""
     START_FAILED = "start failed"

@@ -12,7 +12,7 @@ import pytest
 
 from cloister.errors import CallCancelled, CallTimeout, DomainUnloaded, MarshalError, ProtocolError
 from cloister.lanes import call_lane
-from cloister.lanes.call_lane import CallLane, LaneClosed
+from cloister.lanes.call_lane import Asked, CallLane, LaneClosed
 from cloister.lanes.conversation import Call, Conversation
 from cloister.pipes.duplex_posix import lane_pair
 from cloister.wire.values import Codec
@@ -38,9 +38,9 @@ class Owner:
     def rebuild(self, described: Any) -> BaseException:
         return LookupError(described)
 
-    def interrupt(self, lane: CallLane, number: int) -> bool:
+    def interrupt(self, lane: CallLane, number: int, name: str) -> Asked | None:
         self.interrupted.append(number)
-        return self.may_interrupt
+        return Asked() if self.may_interrupt else None
 
     def unheard(self, name: str, error: BaseException) -> None:
         self.not_heard.append((name, error))
@@ -224,9 +224,9 @@ def test_time_out_of_a_nested_call_leaves_the_outer_call_alone(pair: Pair) -> No
     stop = threading.Event()
     interrupt = pair.host_owner.interrupt
 
-    def interrupt_and_stop(lane: CallLane, number: int) -> bool:
+    def interrupt_and_stop(lane: CallLane, number: int, name: str) -> Asked | None:
         stop.set()
-        return interrupt(lane, number)
+        return interrupt(lane, number, name)
 
     pair.host_owner.interrupt = interrupt_and_stop  # type: ignore[method-assign]  # what a real guest does when told
 

@@ -21,7 +21,7 @@ __all__ = ["cpu_and_state", "memory", "oom_kills", "reason", "verdict"]
 
 _SIGKILL = 9
 """Its number everywhere; Windows has no name for it."""
-_KILLING = (Reason.KILLED, Reason.WATCHDOG, Reason.STOP_TIMEOUT)
+_KILLING = (Reason.KILLED, Reason.WATCHDOG, Reason.STOP_TIMEOUT, Reason.CANCELLED)
 """The reasons whose deed is a SIGKILL at once, and nothing before it."""
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 

@@ -33,6 +33,9 @@ __all__ = ["Domain"]
 T = TypeVar("T")
 E = TypeVar("E", bound="Event")
 
+_AS_BEFORE: Any = object()
+"""The default of an option that is not given, where None means something."""
+
 
 class Domain:
     """An isolated place where code is loaded and run, in a process of its own.
@@ -78,6 +81,7 @@ class Domain:
             handlers=tuple((on or {}).items()),
         )
         self._timeout: float | None = None
+        self._kill_after: float | None = None
         self._view_of: Domain | None = None
         self._life = Life(str(name), options)
         self._life.keep_alive(self)
@@ -120,7 +124,7 @@ class Domain:
     def submit(self, target: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a function over there without waiting; the future has the result. Many may be open at once."""
         plain = targets.to_plain(target, self._version())
-        with calling.timeout_or_none(self._timeout):
+        with calling.limits(self._timeout, self._kill_after):
             return self._life.peer.submit(SERVICE, "call", (plain, list(args), kwargs), None)
 
     @overload
@@ -181,14 +185,25 @@ class Domain:
 
     # -- options -----------------------------------------------------------------------------------------------------
 
-    def with_options(self, *, timeout: float | None = None) -> Domain:
-        """A view of the same domain whose calls have options. `timeout` is seconds for each call, None for no limit."""
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"a time-out is a number of seconds from 0 up, not {timeout!r}")
+    def with_options(self, *, timeout: float | None = _AS_BEFORE, kill_after: float | None = _AS_BEFORE) -> Domain:
+        """A view of the same domain whose calls have options; what is not given is as in this one, at first None.
+
+        `timeout` is seconds for each call, None for no limit. A call that is not over in time is told to stop, and
+        raises `CallTimeout`. `kill_after`: where a call that was given up, by its time-out, a cancel or a
+        KeyboardInterrupt, has not stopped so many seconds later, the domain is killed; None never kills it. Whoever
+        waits for a call whose time was up then waits until it is known which of the two happened, and the error says
+        so. Raises TypeError and ValueError for what is no number of seconds from 0 up.
+        """
+        timeout = self._timeout if timeout is _AS_BEFORE else timeout
+        kill_after = self._kill_after if kill_after is _AS_BEFORE else kill_after
+        if timeout is not None:
+            calling.seconds_from_0("timeout", timeout)
+        if kill_after is not None:
+            calling.seconds_from_0("kill_after", kill_after)
         view = object.__new__(Domain)  # not copy.copy(): a domain refuses to be copied
         view.__dict__.update(self.__dict__)
         view._view_of = self._view_of or self
-        view._timeout = timeout
+        view._timeout, view._kill_after = timeout, kill_after
         return view
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -300,9 +315,9 @@ class Domain:
         return self._service(name, targets.to_plain(target, self._version()), args, kwargs)
 
     def _service(self, name: str, *args: Any) -> Any:
-        if self._timeout is None:
+        if self._timeout is None and self._kill_after is None:
             return self._life.peer.call(SERVICE, name, args, None)
-        with calling.timeout(self._timeout):
+        with calling.limits(self._timeout, self._kill_after):
             return self._life.peer.call(SERVICE, name, args, None)
 
 

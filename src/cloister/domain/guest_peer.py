@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from cloister import calling
 from cloister.domain.crew import Crew
 from cloister.domain.lane_rack import LaneRack
-from cloister.errors import DeadlockDetected, ProtocolError
-from cloister.lanes.call_lane import CallLane, LaneClosed
-from cloister.lanes.shared_lane import SharedLane
+from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
+from cloister.lanes.call_lane import Asked, CallLane, LaneClosed, Stopping
+from cloister.lanes.shared_lane import Numbered, SharedLane
 from cloister.objects.exports import Misaimed
 from cloister.objects.peer import Peer
 from cloister.pipes.duplex import LaneEnd, lane_pair
@@ -40,6 +40,9 @@ __all__ = ["GuestPeer"]
 
 RESERVED_LANES = 1024
 """Lanes that have a slot in the shared page; their numbers are used again, the longest unused first."""
+
+
+_ASKED = Asked()
 
 
 class _Here(threading.local):
@@ -262,11 +265,15 @@ class GuestPeer(Peer):
             return self.life.bad_message(cause, "submit")
         return self.life.ended("submit")
 
-    def _interrupt_shared(self, lane: int, number: int) -> None:
-        try:
-            self.life.interrupt(lane, number, main=False)
-        except ProtocolError as error:
-            self.life.bad_message(error, "cancel")
+    def _interrupt_shared(self, future: Numbered, told: Callable[[CallTimeout], None] | None) -> None:
+        """Tell the guest to stop a submitted call; `told` gets what its caller is to be told, when it is known."""
+        lane, number, name, grace = future.lane, future.number, future.name, future.kill_after
+        if grace is not None:
+            tell = None if told is None else lambda stop: told(stop.error(name))
+            self.life.stops.watch(lane, number, grace, name, tell)
+        self.life.interrupt(lane, number, main=False)
+        if grace is None and told is not None:
+            told(_ASKED.outcome(name))
 
     def guest_lane(self, number: int, end: LaneEnd) -> CallLane:
         """The host's end of a lane on which a thread of the guest's own calls."""
@@ -323,7 +330,7 @@ class GuestPeer(Peer):
         """Interrupt the call that the guest's main thread serves, if it serves one."""
         lane = self._main()
         if lane is not None and lane.conversation.waiting:
-            self.interrupt(lane, lane.conversation.waiting[-1])
+            self.life.interrupt(lane.number, lane.conversation.waiting[-1], main=True)
 
     # -- what a lane needs from its owner ----------------------------------------------------------------------------
 
@@ -350,10 +357,12 @@ class GuestPeer(Peer):
             calling.join(lane.logical)
         return self.invoke(call)
 
-    def interrupt(self, lane: CallLane, number: int) -> bool:
-        """Tell the guest to stop serving a call."""
+    def interrupt(self, lane: CallLane, number: int, name: str) -> Stopping:
+        """Tell the guest to stop serving a call; where the caller wants it, the domain is killed if it does not."""
+        grace = calling.kill_after.get()
+        stopping: Stopping = _ASKED if grace is None else self.life.stops.watch(lane.number, number, grace, name)
         self.life.interrupt(lane.number, number, main=self._main() is lane)
-        return True
+        return stopping
 
     def passes_through(self, error: BaseException) -> bool:
         """A KeyboardInterrupt in a call-back belongs to this program, not to the guest; a forbidden call ends it."""

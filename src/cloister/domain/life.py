@@ -34,6 +34,7 @@ from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.guest_threads import GuestThreads
 from cloister.domain.listener import Listener
 from cloister.domain.output import Output
+from cloister.domain.stops import Stops
 from cloister.errors import CallTimeout, CannotUnload, ProtocolError, StartFailed, WrongProcess
 from cloister.guest import interrupts
 from cloister.levels.watcher import Timer, watcher
@@ -116,6 +117,7 @@ class Life:
         self.guard = Guard(self)
         self.listener = Listener(self)
         self.guest_threads = GuestThreads(self)
+        self.stops = Stops(self)
         living.add(self)
         watcher.soon(self._attach)
 
@@ -323,12 +325,15 @@ class Life:
 
     # -- the watcher's thread ----------------------------------------------------------------------------------------
 
-    def at(self, due: float, action: Callable[[], None]) -> None:
+    def at(self, due: float, action: Callable[[], None]) -> Timer | None:
         """Run an action at a time of `time.monotonic`, unless the life is over by then. Any thread."""
         with self._lock:
-            if self.state is not State.ENDED:
-                self._timers = [timer for timer in self._timers if timer.action is not None]
-                self._timers.append(watcher.at(due, action))
+            if self.state is State.ENDED:
+                return None
+            self._timers = [timer for timer in self._timers if timer.action is not None]
+            timer = watcher.at(due, action)
+            self._timers.append(timer)
+            return timer
 
     def became_ready(self) -> None:
         """The guest has said that it serves calls."""
@@ -436,6 +441,7 @@ class Life:
         self.tell(events.Exited(self.name, process.pid, self.report))
         living.remove(self)
         self._ended.set()
+        self.stops.end(self.report)
         watcher.leave()
 
     # -- a forked child of the host ----------------------------------------------------------------------------------
@@ -447,6 +453,7 @@ class Life:
         self._ended.set()
         self.state = State.ENDED
         self._timers = []
+        self.stops.disown()
         self.channel.disown()
         self.process.disown()
         self.peer.disown(self.error)

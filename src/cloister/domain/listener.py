@@ -111,6 +111,9 @@ class Listener:
                 life.unheard(str(where), life.peer.rebuild(described))
             case Kind.WANT_LANE:
                 life.guest_threads.open_lane(int(body[0]))
+            case Kind.OVER:
+                lane, number = body
+                life.stops.over(int(lane), int(number))
             case Kind.LAST_WORDS:
                 reason, code, text = body
                 if life.last_words is None:  # after a set-up that failed the guest exits, which is not why

@@ -82,6 +82,7 @@ class _Guest:
         self._peer = HostPeer(setup["name"], self._service.functions, DEFAULT_LIMITS, page)
         self._service.peer = self._peer
         self._lanes: queue.SimpleQueue[_Offer | None] = queue.SimpleQueue()
+        self._peer.expect(0)
         self._lanes.put(_Offer(0, LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER)))
 
     def run(self) -> None:
@@ -142,6 +143,8 @@ class _Guest:
 
     def _take_lane(self, number: int, role: Role, end: LaneEnd) -> None:
         """Find a thread for a lane that the host has opened; called by the control thread."""
+        if role != Role.SHARED:
+            self._peer.expect(number)
         if role in (Role.MAIN, Role.MAIN_ONLY):
             offer = _Offer(number, end)
             self._lanes.put(offer)

@@ -41,6 +41,9 @@ LANE_TIMEOUT_S = 30.0
 READ_BYTES = 64 * 1024
 INSIST_S = 0.01
 """How soon a signal is repeated that has not reached the main thread's call."""
+SOON_S = 0.001
+LATER_S = 0.05
+"""How soon, at first and at last, a call is looked at that was told to stop and still runs."""
 MAX_BYTES = 4 * 1024 * 1024
 """What the host takes in one message of a control channel."""
 
@@ -59,6 +62,9 @@ class Control:
         self._tickets: dict[int, list[Any]] = {}
         self._last_ticket = 0
         self._beats = 0
+        self._owed: list[tuple[int, int, Callable[[], bool]]] = []
+        """Calls that were told to stop and still run: lane, number, whether it does."""
+        self._look_again_s = SOON_S
         self.thread: threading.Thread | None = None
 
     # -- before the thread runs --------------------------------------------------------------------------------------
@@ -144,6 +150,8 @@ class Control:
                     continue
                 if self._main.insist():
                     wait = min(wait, INSIST_S)
+                if self._owed:
+                    wait = min(wait, self._tell_what_is_over())
                 if poll.poll(wait * 1000 + 1):
                     self._fill()
                     while (frame := self._decoder.next_frame()) is not None:
@@ -171,6 +179,7 @@ class Control:
         match frame.kind:
             case Kind.LANE:
                 number, role, ticket = body
+                self._owed = [owed for owed in self._owed if owed[0] != number]  # of an earlier lane of this number
                 end = LaneEnd(self._descriptors.pop(0), self._descriptors.pop(0))
                 if role == Role.GUEST:
                     self._deliver(ticket, number, end)
@@ -179,9 +188,10 @@ class Control:
             case Kind.CANCEL:
                 lane, number = body
                 if self._main.serves(lane):
-                    self._main.wanted = (lane, number)
+                    self._main.want(lane, number)
                 else:
                     self._peer.stop_serving(lane, number)
+                self._owe(lane, number)
             case Kind.RELEASE:
                 self._peer.exports.release(body[0])
             case Kind.STOP:
@@ -194,6 +204,28 @@ class Control:
                 rewind(descriptors.PAGE)
             case _:
                 pass  # a newer host may say more than this guest knows
+
+    def _owe(self, lane: int, number: int) -> None:
+        """Tell the host when a call that it does not want any more is over: now, or after the looks to come."""
+        runs = self._peer.watch(lane, number)
+        if runs is None:
+            self.send(Kind.OVER, lane, number)
+        else:
+            self._owed.append((lane, number, runs))
+            self._look_again_s = SOON_S
+
+    def _tell_what_is_over(self) -> float:
+        """Look at the calls that were told to stop; return the seconds until the next look.
+
+        Looking costs the calls themselves nothing, and can't be missed; to be told costs each call some.
+        """
+        for owed in list(self._owed):
+            lane, number, runs = owed
+            if not runs():
+                self._owed.remove(owed)
+                self.send(Kind.OVER, lane, number)
+        pause, self._look_again_s = self._look_again_s, min(2 * self._look_again_s, LATER_S)
+        return pause
 
     def _deliver(self, ticket: int, number: int, end: LaneEnd) -> None:
         slot = self._tickets.pop(ticket, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling
@@ -17,7 +18,7 @@ from cloister.lanes.call_lane import CallLane, LaneClosed
 from cloister.objects.peer import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from cloister.guest.shared import SharedServing
     from cloister.lanes.conversation import Call
@@ -55,6 +56,9 @@ class HostPeer(Peer):
         """What runs on each call lane, by the lane's number."""
         self.shared: dict[int, SharedServing] = {}
         """What serves each shared lane, by the lane's number."""
+        self.coming: dict[int, int] = {}
+        """The call lanes that wait for a thread, by number; with the call that was given up meanwhile, or 0."""
+        self._arriving = threading.Lock()
         self._here = _Here()
 
     # -- calls of the host -------------------------------------------------------------------------------------------
@@ -62,12 +66,16 @@ class HostPeer(Peer):
     def serve_lane(self, number: int, end: LaneEnd, main: MainThread | None = None) -> None:
         """Serve a lane on the calling thread until the host closes it. `main` is where signals find the main thread."""
         lane = CallLane(end, self.converse(), self, number, self.page, side=1)
-        running = self.serving[number] = Running(number)
+        running = Running(number, lane.conversation.serving)
+        with self._arriving:
+            self.serving[number] = running
+            running.unwanted = self.coming.pop(number, 0)
         here = self._here
         here.served, here.running = lane, running
         if main is not None:
             main.running = running
-            running.unwanted = main.asked_for(number)  # the signal may have come before this thread did
+            # The signal may have come before this thread did.
+            running.unwanted = main.asked_for(number) or running.unwanted
         try:
             while not lane.closed and lane.serve_one():
                 pass
@@ -95,11 +103,11 @@ class HostPeer(Peer):
                 return contextvars.copy_context().run(self.in_context, call)
             finally:
                 here.lane = before
-        if call.number == running.unwanted:
-            raise CallCancelled(f"{call.name}() was given up before it began")
         number, away, before = running.number, running.away, here.lane
         running.number, running.away, here.lane = call.number, False, lane
         try:
+            if call.number == running.unwanted:
+                raise CallCancelled(f"{call.name}() was given up before it began")
             return contextvars.copy_context().run(self.in_context if call.options else self.invoke, call)
         except Interrupted as error:
             raise CallCancelled(f"{call.name}() was interrupted: its caller does not wait any more") from error
@@ -143,9 +151,8 @@ class HostPeer(Peer):
             calling.adopt(call.options)
         return self.invoke(call)
 
-    def interrupt(self, lane: CallLane, number: int) -> bool:
+    def interrupt(self, lane: CallLane, number: int, name: str) -> None:
         """A guest does not interrupt its host."""
-        return False
 
     def passes_through(self, error: BaseException) -> bool:
         """Everything that code over here raises travels, even SystemExit: it ends the call, not the domain."""
@@ -157,11 +164,33 @@ class HostPeer(Peer):
 
     def stop_serving(self, lane: int, number: int) -> None:
         """Stop a call that the host does not want any more; ignored where it is over. Called by the control thread."""
-        running, shared = self.serving.get(lane), self.shared.get(lane)
+        with self._arriving:
+            running, shared = self.serving.get(lane), self.shared.get(lane)
+            if lane in self.coming:
+                self.coming[lane] = number
         if shared is not None:
             shared.interrupt(number)
         elif running is not None:
             running.interrupt(number)
+
+    def expect(self, lane: int) -> None:
+        """A call lane waits for the thread that is to serve it. Called by the control thread."""
+        with self._arriving:
+            self.coming[lane] = 0
+
+    def watch(self, lane: int, number: int) -> Callable[[], bool] | None:
+        """A function that says whether a call still runs; None where it is over, or will never begin.
+
+        Called by the control thread after `stop_serving`. It stays right where the number of the lane is used again.
+        """
+        running, shared = self.serving.get(lane), self.shared.get(lane)
+        if shared is not None:
+            runs = partial(shared.runs, number)
+        elif running is not None:
+            runs = partial(_contains, running.serving, number)
+        else:
+            return None
+        return runs if runs() else None
 
     def running(self) -> list[tuple[int, int]]:
         """(lane, number) of each call that runs for the host."""
@@ -213,6 +242,10 @@ def _resolve(name: str) -> type | None:
     except (ImportError, ValueError):
         return None
     return found if isinstance(found, type) else None
+
+
+def _contains(numbers: Collection[int], number: int) -> bool:
+    return number in numbers
 
 
 def _no_lane() -> tuple[int, LaneEnd]:

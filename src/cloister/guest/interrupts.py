@@ -22,6 +22,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from cloister.pipes.page import Page
 
 __all__ = ["DUMP", "INTERRUPT", "Interrupted", "Running", "StopRequested", "install"]
@@ -62,10 +64,12 @@ class Running:
     thread does the same the other way round. So of a look and a change that cross, one sees the other.
     """
 
-    __slots__ = ("_lock", "away", "cancelling", "lane", "number", "pending", "thread", "unwanted")
+    __slots__ = ("_lock", "away", "cancelling", "lane", "number", "pending", "serving", "thread", "unwanted")
 
-    def __init__(self, lane: int) -> None:
+    def __init__(self, lane: int, serving: Collection[int] = ()) -> None:
+        """`serving`: the numbers of the calls that are served on the lane, nested ones too; its thread keeps them."""
         self.lane = lane
+        self.serving = serving
         self.thread = threading.get_ident()
         self.number = 0
         """The number of the call that runs; 0 while none does."""
@@ -82,8 +86,10 @@ class Running:
         """Raise `Interrupted` in this thread's call, unless it is over. Called by the control thread."""
         with self._lock:
             self.cancelling = number
+            self.unwanted = number  # before the look: the thread sets its number, and then looks at this
             if self.number != number:
-                self.unwanted = number
+                if number in self.serving:  # a call that it has made itself is served in the middle of it
+                    self.pending = number
             elif self.away:
                 self.pending = number
             else:
@@ -115,8 +121,10 @@ class Running:
         self.away = False
         if self.cancelling or self.pending:
             with self._lock:
-                pending, self.pending = self.pending, 0
-            if pending == self.number:
+                pending = self.pending
+                if pending == self.number or pending not in self.serving:
+                    self.pending = 0
+            if pending and pending == self.number:
                 raise Interrupted
 
 
@@ -150,6 +158,8 @@ class MainThread:
         self.told = (running.lane, number)
         if number != running.number:
             running.unwanted = number
+            if number in running.serving:
+                running.pending = number
         elif running.away:
             running.pending = number
         else:
@@ -159,6 +169,13 @@ class MainThread:
         """Whether the main thread serves this lane, and a signal can name a call on it. Any thread may ask."""
         running, page = self.running, self.page
         return running is not None and running.lane == lane and page is not None and lane < page.slots
+
+    def want(self, lane: int, number: int) -> None:
+        """Note which call is to be interrupted; one that has not begun does not begin. Control thread."""
+        running = self.running
+        if running is not None and running.lane == lane:
+            running.unwanted = number
+        self.wanted = (lane, number)
 
     def insist(self) -> bool:
         """Repeat the signal where a call is to be interrupted and still runs; False where that is done. Control thread.

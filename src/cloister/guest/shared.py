@@ -45,10 +45,10 @@ class SharedServing:
         self._waiting: set[int] = set()
         self._unwanted: set[int] = set()
         self._running: dict[int, Running] = {}
+        peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
     def serve(self) -> None:
         """Serve until the host closes the lane. Raises ProtocolError where the host breaks the rules."""
-        self._peer.shared[self._lane] = self
         try:
             for frame in read_frames(self._end.reader):
                 self._take(frame)
@@ -68,6 +68,10 @@ class SharedServing:
             running = self._running.get(number)
             if running is not None:
                 running.interrupt(number)
+
+    def runs(self, number: int) -> bool:
+        """Whether a call has begun, and is not over."""
+        return number in self._running
 
     @property
     def running(self) -> list[int]:

@@ -5,8 +5,9 @@ Here are the calls: made, served while another one waits, timed out, given up. B
 
 **Time-out.** The outermost call of a lane: the peer is told to stop, the lane is closed and never used again. A nested
 call of the host: the guest is told to stop, and the waiter goes on reading until the guest has unwound and answered, or
-the grace period is over; then the lane is closed. A nested call of the guest is abandoned: the host's code is never
-interrupted.
+the grace period is over; then the lane is closed. Where the caller has asked for it, the peer is ended when it does not
+stop, and the caller waits until it is known whether it did. A nested call of the guest is abandoned: the host's code is
+never interrupted.
 
 **Interruption.** A KeyboardInterrupt, or what a signal handler raises, may come between a write and a read. Then nobody
 knows what was said, so the lane is closed, and only the lane: the next call of the thread takes another one.
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
     from cloister.pipes.page import Page
 
-__all__ = ["CallLane", "LaneClosed", "LaneOwner"]
+__all__ = ["Asked", "CallLane", "LaneClosed", "LaneOwner", "Stopping"]
 
 GRACE_S: Final = 5.0
 """How long a nested call that timed out may take to unwind before its lane is closed."""
@@ -38,6 +39,32 @@ SHALLOW: Final = 8
 """Nested calls that need no look at the stack: with the usual limit of 1,000 frames there is room for them."""
 FRAMES_NEEDED: Final = 90
 """Frames that one more nested call may take in our own code, the description of an exception included."""
+
+
+class Stopping(Protocol):
+    """A call that the peer was told to stop."""
+
+    kills: bool
+    """Where it does not stop, the peer is ended; so it is known after some time which of the two happened."""
+
+    def outcome(self, name: str) -> CallTimeout:
+        """What the caller is told; waits until it is known where the peer may be ended."""
+
+    def answered(self) -> None:
+        """The answer has come: it has stopped."""
+
+
+class Asked:
+    """As `Stopping`, where nothing follows if the call does not stop."""
+
+    kills = False
+
+    def outcome(self, name: str) -> CallTimeout:
+        """What the caller is told."""
+        return CallTimeout(f"the time for {name}() is up; it was told to stop, the domain goes on")
+
+    def answered(self) -> None:
+        """Nothing is to be done."""
 
 
 class LaneOwner(Protocol):
@@ -52,8 +79,8 @@ class LaneOwner(Protocol):
     def rebuild(self, described: Any) -> BaseException:
         """Turn what travelled into the exception to raise. Raises ProtocolError where it is malformed."""
 
-    def interrupt(self, lane: CallLane, number: int) -> bool:
-        """Tell the peer to stop serving a call; False where this side may not interrupt the other."""
+    def interrupt(self, lane: CallLane, number: int, name: str) -> Stopping | None:
+        """Tell the peer to stop serving a call; None where this side may not interrupt the other."""
 
     def unheard(self, name: str, error: BaseException) -> None:
         """Take the exception of a call that wants no answer."""
@@ -159,24 +186,23 @@ class CallLane(FrameLane):
             self.close()
             return
         if not isinstance(error, Exception) and len(self.conversation.waiting) > outer and not self._closed:
-            self.owner.interrupt(self, self.conversation.waiting[-1])
+            self.owner.interrupt(self, self.conversation.waiting[-1], name)
         self.give_up(f"{name}() was interrupted by {type(error).__name__}; the calls around it are lost")
 
     def _expire(self, name: str) -> NoReturn:
         """End a call whose time is up; see the module's text. Raises CallTimeout, or what comes between."""
         conversation = self.conversation
-        error = CallTimeout(f"the time for {name}() is up; it was told to stop, the domain goes on")
         if self._closed:  # the message was cut off
-            raise error from None
+            raise CallTimeout(f"the time for {name}() was up before all of it was sent; the domain goes on") from None
         number = conversation.waiting[-1]
+        stopping = self.owner.interrupt(self, number, name)
         if not conversation.serving:
-            self.owner.interrupt(self, number)
             self.give_up(f"the time for {name}() was up")
-            raise error from None
-        if not self.owner.interrupt(self, number):
+            raise (stopping or Asked()).outcome(name) from None
+        if stopping is None:
             conversation.abandon()
-            raise error from None
-        deadline = time.monotonic() + GRACE_S
+            raise CallTimeout(f"the time for {name}() is up; the host goes on with it") from None
+        deadline = None if stopping.kills else time.monotonic() + GRACE_S
         try:
             while True:
                 heard = conversation.hear(self._receive(deadline))
@@ -184,16 +210,19 @@ class CallLane(FrameLane):
                     break
                 if heard is not None:
                     self._answer(heard, deadline)
+            stopping.answered()
         except MarshalError:
-            pass  # an answer all the same
+            stopping.answered()  # an answer all the same
         except TimeUp:
             self.give_up(
                 f"{name}() did not stop within {GRACE_S:g} s after its time was up; the calls around it are lost"
             )
         except BaseException as other:
             self._leave(name, len(conversation.waiting) - 1, other)
+            if stopping.kills and isinstance(other, Exception):  # the domain has ended
+                raise stopping.outcome(name) from None
             raise
-        raise error from None
+        raise stopping.outcome(name) from None
 
     # -- serving -----------------------------------------------------------------------------------------------------
 

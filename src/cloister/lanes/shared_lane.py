@@ -18,8 +18,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cloister import calling
 from cloister.errors import CallTimeout, ProtocolError
 from cloister.lanes.conversation import Unreadable, call_frame, read_answer
 from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
@@ -74,7 +76,10 @@ class Numbered(Future[Any]):
         super().__init__()
         self.number = number
         self.name = name
+        self.kill_after = calling.kill_after.get()
+        """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
         self._lane = lane
+        self.lane = lane.number
 
     def cancel(self) -> bool:
         """Give the call up, whether it has begun or not: the domain is told to stop it. False where it is done."""
@@ -95,14 +100,14 @@ class SharedLane:
         codecs: tuple[Codec, Codec],
         rebuild: Callable[[Any], BaseException],
         failed: Callable[[BaseException], BaseException],
-        interrupt: Callable[[int, int], None],
+        interrupt: Callable[[Numbered, Callable[[CallTimeout], None] | None], None],
         name: str,
     ) -> None:
         """Take over the descriptors. Raises OSError where none are left; `end` stays the caller's then.
 
         `codecs` are one for hearing and one for saying, because two threads may do so at once. `rebuild` turns a
         described exception into one; `failed` is told why the lane ended and says what its futures raise; `interrupt`
-        tells the guest to stop a call, by lane and number.
+        tells the guest to stop a call, and then says, once, what its caller is to be told.
         """
         self.number = number
         self._wake_reader, self._wake_writer = os.pipe()
@@ -164,7 +169,7 @@ class SharedLane:
         with self._lock:
             if self._waiting.pop(future.number, None) is None:
                 return False
-        self._interrupt(self.number, future.number)
+        self._interrupt(future, None)
         return True
 
     def close(self) -> None:
@@ -320,8 +325,7 @@ class SharedLane:
                     late.append(self._waiting.pop(number))
                 left = None
         for future in late:
-            self._interrupt(self.number, future.number)
-            _complete(future, None, CallTimeout(f"the time for {future.name}() is up; it was told to stop"))
+            self._interrupt(future, partial(_complete, future, None))
         return None if left is None else left * 1000 + 1
 
     def _hear(self, frame: Frame) -> None:

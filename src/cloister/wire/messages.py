@@ -29,6 +29,7 @@ EVENT             26  guest           [name, exception]: something that no calle
 STOP              27  host            [grace in ms]: run exit hooks and end
 LAST_WORDS        28  guest           [reason, exit code, text]: the guest ends by itself and says why
 REWIND            29  host            []: the stacks were read, write the next ones from the start
+OVER              30  guest           [lane, number]: a call that a CANCEL named has unwound, or will never begin
 =============  =====  ==============  =========================================================================
 
 Options of a call, all optional and each sent only when it is used: ``"left"``, the time left in ns; ``"logical"``, the
@@ -72,6 +73,7 @@ class Kind(IntEnum):
     STOP = 27
     LAST_WORDS = 28
     REWIND = 29
+    OVER = 30
 
 
 class Role(IntEnum):
