@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cloister import calling
 from cloister.domain.life import Life, State
-from cloister.domain.mapping import map_chunks
+from cloister.domain.mapping import Chunks, Outcome, Progress, outcome_of_guest
 from cloister.domain.options import Options
 from cloister.domain.setup import Setup, Watchdog
 from cloister.domain.status import Status, guarantees_of, look_at
@@ -136,6 +136,7 @@ class Domain:
         chunksize: int = 1,
         buffersize: int = 64,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> Iterator[T]: ...
     @overload
     def map(
@@ -146,6 +147,7 @@ class Domain:
         chunksize: int = 1,
         buffersize: int = 64,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> Iterator[Any]: ...
     def map(
         self,
@@ -155,15 +157,30 @@ class Domain:
         chunksize: int = 1,
         buffersize: int = 64,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> Iterator[Any]:
         """As `concurrent.futures.Executor.map`: results in order, for several iterables side by side.
 
-        `chunksize` items travel together, and run one after the other. At most `buffersize` chunks are taken from the
-        iterables beforehand. `return_exceptions` gives exceptions as results; else the first one is raised in its
-        place.
+        `chunksize` items travel together, and run one after the other. At most `buffersize` chunks are on their way, so
+        the iterables may be endless; they are taken from on the thread that iterates over the results. An error that
+        they raise comes out at once. `return_exceptions` gives exceptions as results; else the first one is raised in
+        its place, and the rest is cancelled, as it is when the results are closed or forgotten.
+        `progress(done, total)` is called on the thread that iterates whenever a chunk has come back; `total` is None
+        where an iterable has no length.
         """
         plain = targets.to_plain(target, self._version())
-        return map_chunks(self._life.peer, plain, iterables, chunksize, buffersize, return_exceptions)
+        peer, limit = self._life.peer, self._timeout
+
+        def send(columns: list[list[Any]], count: int) -> Future[Any]:
+            with calling.timeout_or_none(limit):
+                return peer.submit(SERVICE, "map", (plain, columns), None)
+
+        def read(value: Any, count: int) -> Outcome:
+            return outcome_of_guest(peer, value, count)
+
+        return Chunks(
+            send, read, iterables, chunksize, buffersize, return_exceptions=return_exceptions, progress=progress
+        ).start()
 
     def run_module(self, name: str, args: Sequence[str] = ()) -> int:
         """Run a module over there as a program, as ``python -m`` does; return its exit code."""

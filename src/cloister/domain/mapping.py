@@ -1,92 +1,173 @@
-"""`Domain.map`: a function over many items, in chunks, in order, with a bounded look ahead."""
+"""A function over many items: cut into chunks, sent with a bounded look ahead, given out in order.
+
+Here is what `Domain.map` and the map of a pool share; a chunk is sent and read by the function that each of them
+brings. One envelope carries a chunk in either direction. The results belong to the thread that iterates; the items are
+taken from the iterables there, too.
+"""
 
 from __future__ import annotations
 
 import itertools
+import time
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cloister.errors import ProtocolError
-from cloister.wire.messages import SERVICE
+from cloister.errors import CallTimeout, ProtocolError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from cloister.domain.guest_peer import GuestPeer
 
-__all__ = ["map_chunks"]
+__all__ = ["Chunks", "Outcome", "Progress", "Results", "outcome_of_guest"]
+
+Outcome: TypeAlias = tuple[list[Any], dict[int, BaseException]]
+"""The results of one chunk, and its exceptions by their places, where the list holds None."""
+Progress: TypeAlias = Callable[[int, int | None], object]
+"""Told how many items have come back, of how many in all; None where the iterables don't say."""
 
 
-def map_chunks(
-    peer: GuestPeer, target: list[Any], iterables: tuple[Any, ...], size: int, ahead: int, return_exceptions: bool
-) -> Iterator[Any]:
-    """Give the results in order; see `Domain.map`. The first chunks are sent before this returns.
+class Results(Iterator[Any]):
+    """The results of a map, in order. `close` gives up what is still on its way, and so does forgetting it."""
 
-    Raises ValueError for a size below 1, TypeError for what can't be iterated, and what the iterables raise.
-    """
-    if size < 1 or ahead < 1:
-        raise ValueError(f"chunksize and buffersize are numbers from 1 up, not {size!r} and {ahead!r}")
-    chunks = _Chunks(peer, target, zip(*iterables, strict=False), size, ahead)
-    chunks.send()
-    return chunks.results(return_exceptions)
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._lists = chunks.lists()
+        self._flat = itertools.chain.from_iterable(self._lists)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._flat  # a list of ten thousand results is not to pass through Python code one by one
+
+    def __next__(self) -> Any:
+        return next(self._flat)
+
+    def close(self) -> None:
+        """Give nothing more, and cancel the chunks that were sent."""
+        self._lists.close()
+        self._chunks.close()
 
 
-class _Chunks:
+class Chunks:
     """The chunks of one map that have been sent and not yet been given out, and those to come."""
 
     def __init__(
-        self, peer: GuestPeer, target: list[Any], rows: Iterator[tuple[Any, ...]], size: int, ahead: int
+        self,
+        send: Callable[[list[list[Any]], int], Future[Any]],
+        read: Callable[[Any, int], Outcome],
+        iterables: tuple[Any, ...],
+        size: int,
+        ahead: int | None,
+        *,
+        return_exceptions: bool = False,
+        progress: Progress | None = None,
+        timeout: float | None = None,
     ) -> None:
-        self._peer, self._target = peer, target
-        self._rows, self._size, self._ahead = rows, size, ahead
+        """Prepare a map. `send` sends the columns of a chunk of so many items, `read` reads what its future gave.
+
+        `size` items are a chunk, `ahead` chunks are sent beforehand (None: all there are). `timeout` is seconds from
+        now until the last result must be there. Raises ValueError for a size below 1, TypeError for what can't be
+        iterated.
+        """
+        if size < 1 or (ahead is not None and ahead < 1):
+            raise ValueError(f"chunksize and buffersize are numbers from 1 up, not {size!r} and {ahead!r}")
+        self._send, self._read = send, read
+        self._iterators = [iter(iterable) for iterable in iterables]
+        self._size, self._ahead = size, ahead
+        self._return_exceptions, self._progress = return_exceptions, progress
+        self._end = None if timeout is None else time.monotonic() + timeout
+        self._total = _total(iterables) if progress is not None else None
+        self._done = 0
         self._sent: deque[tuple[Future[Any], int]] = deque()
+        self._current: list[Any] = []
 
-    def send(self) -> None:
-        """Take items from the iterables until there are enough chunks on their way."""
-        try:
-            while len(self._sent) < self._ahead and (chunk := list(itertools.islice(self._rows, self._size))):
-                columns = [list(column) for column in zip(*chunk, strict=True)]
-                self._sent.append((self._peer.submit(SERVICE, "map", (self._target, columns), None), len(chunk)))
-        except BaseException:
-            self.cancel()
-            raise
+    def start(self) -> Results:
+        """Send the first chunks and return the results. Raises what the iterables raise; nothing is on its way then."""
+        self._fill()
+        return Results(self)
 
-    def results(self, return_exceptions: bool) -> Iterator[Any]:
-        """Give the results; when this is closed early, what has not been given is cancelled."""
+    def lists(self) -> Generator[list[Any], None, None]:
+        """Give the results chunk by chunk; when this is closed early, what has not been given is cancelled."""
         try:
             while self._sent:
-                future, count = self._sent.popleft()
-                results, failures = self._outcome(future, count)
+                future, count = self._sent[0]
+                results, failures = self._read(self._wait(future), count)
+                self._sent.popleft()
+                self._fill()
+                if self._progress is not None:
+                    self._done += count
+                    self._progress(self._done, self._total)
+                error: BaseException | None = None
                 for place in sorted(failures):
-                    results[place] = error = self._rebuilt(failures[place])
-                    if not return_exceptions:
-                        yield from results[:place]
-                        raise error
-                yield from results
-                self.send()
+                    if not self._return_exceptions:
+                        error = failures[place]
+                        del results[place:]
+                        break
+                    results[place] = failures[place]
+                self._current = results
+                del failures
+                yield results
+                if error is not None:
+                    raise error
         finally:
             self.cancel()
 
+    def close(self) -> None:
+        """Give nothing more of the chunk that is being given out, and cancel the others."""
+        self._current.clear()
+        self.cancel()
+
     def cancel(self) -> None:
-        """Give up every chunk that is on its way."""
+        """Give up every chunk that is on its way, the last one first, so that none of them begins now."""
         while self._sent:
-            self._sent.popleft()[0].cancel()
+            self._sent.pop()[0].cancel()
 
-    def _outcome(self, future: Future[Any], count: int) -> tuple[list[Any], dict[Any, Any]]:
-        """The results of a chunk, and the exceptions by their places. Where the whole chunk failed, that is raised."""
+    def _fill(self) -> None:
+        """Take items from the iterables until there are enough chunks on their way."""
         try:
-            outcome = future.result()
+            while self._ahead is None or len(self._sent) < self._ahead:
+                columns = self._columns()
+                if not columns or not columns[0]:
+                    return
+                self._sent.append((self._send(columns, len(columns[0])), len(columns[0])))
         except BaseException:
-            future.cancel()
+            self.cancel()
             raise
-        match outcome:
-            case [list(results), dict(failures)] if len(results) == count and failures.keys() <= set(range(count)):
-                return results, failures
-        raise self._peer.life.bad_message(ProtocolError("a chunk did not come back with as many results"), "map")
 
-    def _rebuilt(self, described: Any) -> BaseException:
+    def _columns(self) -> list[list[Any]]:
+        """The items of the next chunk, a list for each of the iterables."""
+        iterators = self._iterators
+        if len(iterators) == 1:
+            return [list(itertools.islice(iterators[0], self._size))]
+        rows = itertools.islice(zip(*iterators, strict=False), self._size)
+        flat = list(itertools.chain.from_iterable(rows))
+        return [flat[start :: len(iterators)] for start in range(len(iterators))]
+
+    def _wait(self, future: Future[Any]) -> Any:
+        if self._end is None:
+            return future.result()
         try:
-            return self._peer.rebuild(described)
-        except ProtocolError as error:
-            raise self._peer.life.bad_message(error, "map") from None
+            return future.result(max(0.0, self._end - time.monotonic()))
+        except TimeoutError:
+            if future.done():
+                raise
+            raise CallTimeout("the time for the map was up before all its results were there") from None
+
+
+def outcome_of_guest(peer: GuestPeer, value: Any, count: int) -> Outcome:
+    """Read what a guest says of a chunk of `count` items. What is malformed ends the domain."""
+    try:
+        match value:
+            case [list(results), dict(failures)] if len(results) == count and failures.keys() <= set(range(count)):
+                return results, {place: peer.rebuild(described) for place, described in failures.items()}
+        raise ProtocolError("a chunk did not come back with as many results")
+    except ProtocolError as error:
+        raise peer.life.bad_message(error, "map") from None
+
+
+def _total(iterables: tuple[Any, ...]) -> int | None:
+    """How many items there will be, where every iterable knows its length."""
+    try:
+        return min(len(iterable) for iterable in iterables)
+    except (TypeError, ValueError):
+        return None

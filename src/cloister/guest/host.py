@@ -162,6 +162,23 @@ class HostPeer(Peer):
         """An exception of a one-way call becomes an event."""
         self.report(name, error)
 
+    def tell_part(self, value: Any) -> None:
+        """Tell the host something of the call that this thread serves on a shared lane, before its answer.
+
+        Raises MarshalError where the value can't travel, and RuntimeError where this thread serves no such call.
+        """
+        running = self._here.running
+        shared = None if running is None else self.shared.get(running.lane)
+        if running is None or shared is None:
+            raise RuntimeError("only a call on a shared lane has parts")
+        shared.tell_part(running.number, value)
+
+    @property
+    def serving_lane(self) -> int:
+        """The number of the lane for which this thread serves a call; -1 where it serves none."""
+        running = self._here.running
+        return -1 if running is None else running.lane
+
     def stop_serving(self, lane: int, number: int) -> None:
         """Stop a call that the host does not want any more; ignored where it is over. Called by the control thread."""
         with self._arriving:

@@ -6,6 +6,7 @@ How code is named and found is in `cloister.objects.targets`; how a program is r
 
 from __future__ import annotations
 
+import builtins
 import linecache
 import runpy
 import sys
@@ -73,16 +74,20 @@ class Service:
 
         Flat lists, because a list for each item would take longer than most functions do.
         """
-        function = targets.from_plain(target)
         results: list[Any] = []
         failures: dict[int, Any] = {}
-        for args in zip(*columns, strict=True):
+        add = results.append
+        items = builtins.map(targets.from_plain(target), *columns)  # it goes on after an exception
+        while True:
             try:
-                results.append(function(*args))
+                for value in items:
+                    add(value)
+                if len(results) == len(columns[0]):
+                    return [results, failures]
+                raise StopIteration  # the function itself has raised it, which looks like the end
             except Exception as error:
                 failures[len(results)] = self.peer.describe(error)
-                results.append(None)
-        return [results, failures]
+                add(None)
 
     def unwrap(self, value: Any) -> Any:
         """Return the object itself; the call asks for a copy."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloister.errors import CallCancelled, MarshalError, ProtocolError
 from cloister.guest.interrupts import Interrupted, Running
 from cloister.guest.pool import Pool
-from cloister.lanes.conversation import Call, raise_frame, read_call, reply_frame
+from cloister.lanes.conversation import Call, part_frame, raise_frame, read_call, reply_frame
 from cloister.lanes.shared_lane import read_frames, write_all
 from cloister.wire.messages import Kind
 
@@ -124,6 +124,15 @@ class SharedServing:
                 write_all(self._end.writer, self._encode(number, value, error, copy))
             except OSError:
                 pass  # the host is about to close the lane
+
+    def tell_part(self, number: int, value: Any) -> None:
+        """Tell something of a call that runs, before its answer. Raises MarshalError where it can't travel."""
+        with self._writing:
+            if self._end is not None:
+                try:
+                    write_all(self._end.writer, part_frame(self._saying, number, value))
+                except OSError:
+                    pass  # the host is about to close the lane
 
     def _encode(self, number: int, value: Any, error: BaseException | None, copy: bool) -> list[Buffer]:
         if error is None:

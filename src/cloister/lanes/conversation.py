@@ -41,6 +41,7 @@ __all__ = [
     "Unreadable",
     "call_frame",
     "number_of",
+    "part_frame",
     "raise_frame",
     "read_answer",
     "read_call",
@@ -53,6 +54,7 @@ _new_tuple = tuple.__new__
 """Half the time of a named tuple's own constructor, four times on the way of each call."""
 
 _CALL, _REPLY, _RAISE, _ONE_WAY = int(Kind.CALL), int(Kind.REPLY), int(Kind.RAISE), int(Kind.ONE_WAY)
+_PART = int(Kind.PART)
 
 
 @final
@@ -110,6 +112,13 @@ def reply_frame(codec: Codec, number: int, value: Any) -> list[Buffer]:
     buffers: list[Any] = []
     body = codec.encode([number, value], buffers, names=_REPLY_NAMES)
     return frames.serialize(_REPLY, body, buffers)
+
+
+def part_frame(codec: Codec, number: int, value: Any) -> list[Buffer]:
+    """The bytes of what a call on a shared lane tells before its answer. Raises MarshalError as `reply_frame`."""
+    buffers: list[Any] = []
+    body = codec.encode([number, value], buffers, names=_REPLY_NAMES)
+    return frames.serialize(_PART, body, buffers)
 
 
 def raise_frame(codec: Codec, number: int, described: Any) -> list[Buffer]:

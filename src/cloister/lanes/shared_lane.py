@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling
 from cloister.errors import CallTimeout, ProtocolError
-from cloister.lanes.conversation import Unreadable, call_frame, read_answer
+from cloister.lanes.conversation import Answer, Unreadable, call_frame, read_answer
 from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
 from cloister.wire.frames import Buffer, Frame, FrameDecoder
+from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
@@ -35,6 +36,8 @@ __all__ = ["Numbered", "SharedLane", "read_frames", "write_all"]
 
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """What may wait for a guest that does not read; then `submit` waits."""
+MAX_LAST_BYTES: Final = 1024 * 1024
+"""What is read after the end; a pipe holds no more, but a guest that lives might write on."""
 WRITE_BYTES: Final = 64 * 1024
 """What one write offers to the pipe, whose size it is at most."""
 
@@ -78,6 +81,7 @@ class Numbered(Future[Any]):
         self.name = name
         self.kill_after = calling.kill_after.get()
         """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
+        self.on_part: Callable[[Any], object] | None = None
         self._lane = lane
         self.lane = lane.number
 
@@ -141,9 +145,11 @@ class SharedLane:
         kwargs: dict[str, Any] | None,
         options: dict[str, Any] | None = None,
         deadline: float | None = None,
+        on_part: Callable[[Any], object] | None = None,
     ) -> Numbered:
         """Send a call; return its future. At its deadline, a time of `time.monotonic`, it fails with CallTimeout.
 
+        `on_part` takes what the call tells before its answer, on the reading thread; a ProtocolError ends the lane.
         Raises MarshalError, CallTimeout where there is no room to send it in time, and LaneClosed after the end.
         """
         with self._lock:
@@ -157,6 +163,7 @@ class SharedLane:
             # From here on a finalizer may submit as well: it finds this call numbered, and comes after it.
             self._ready[number] = data
             future = self._waiting[number] = Numbered(self, number, name)
+            future.on_part = on_part
             if deadline is not None:
                 heapq.heappush(self._deadlines, (deadline, number))
             self._send_ready()
@@ -293,7 +300,34 @@ class SharedLane:
                 return
             decoder.feed(data)
             while (frame := decoder.next_frame()) is not None:
-                self._hear(frame)
+                self._take(frame)
+        self._hear_the_last(decoder, poll)
+
+    def _hear_the_last(self, decoder: FrameDecoder, poll: select.poll) -> None:
+        """Take what lies in the pipe when the lane is closed: a guest that died has answered some calls before."""
+        reader = self._end.reader
+        taken = 0
+        while taken < MAX_LAST_BYTES and dict(poll.poll(0)).get(reader, 0) & select.POLLIN:
+            data = os.read(reader, READ_BYTES)
+            if not data:
+                return
+            taken += len(data)
+            decoder.feed(data)
+            while (frame := decoder.next_frame()) is not None:
+                self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind != Kind.PART:
+            self._hear(frame)
+            return
+        heard = read_answer(self._hearing, frame)
+        with self._lock:
+            future = self._waiting.get(heard.number)
+        if future is None:
+            return  # its caller has given it up
+        if future.on_part is None or type(heard) is not Answer:
+            raise ProtocolError(f"{future.name}() told something before its answer that nobody asked for")
+        future.on_part(heard.value)
 
     def _drain(self) -> None:
         """Write one portion of what is queued."""

@@ -9,6 +9,7 @@ offset                what
 ====================  ======================================================================
 16 * lane + 0         u16, the CPU on which the host's end of this lane last ran, plus one
 16 * lane + 2         u16, the same for the guest's end
+16 * lane + 4         u32, on a shared lane of a pool: which item of its work the guest has begun, from 1
 16 * lane + 8         u64, the number of the call that the host wants to be interrupted
 16384 to 131072       what the guest's `faulthandler` wrote: text, ended by a NUL
 ====================  ======================================================================
@@ -64,6 +65,8 @@ class Page:
         """Index ``8 * lane + side``: the CPU plus one, 0 for unknown."""
         self.cancels = view[:STACKS_AT].cast("Q")
         """Index ``2 * lane + 1``: the number of the call to interrupt, 0 for none."""
+        self.items = view[:STACKS_AT].cast("I")
+        """Index ``4 * lane + 1``: the item that the guest has begun last, 0 for none."""
         self._stacks = view[STACKS_AT:]
 
     @classmethod

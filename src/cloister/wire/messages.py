@@ -14,6 +14,7 @@ CALL               1  both            [number, target, name, args: list, kwargs:
 REPLY              2  both            [number, value]
 RAISE              3  both            [number, exception as `exceptions.describe` makes it]
 ONE_WAY            4  both            as CALL; the number is 0 and there is no answer
+PART               5  guest           [number, value]: on a shared lane, what a call has to tell before its answer
 on a control channel
 HELLO             16  guest           [protocol version, cloister version, Python version, pid]
 SETUP             17  host            [set-up: dict]
@@ -58,6 +59,7 @@ class Kind(IntEnum):
     REPLY = 2
     RAISE = 3
     ONE_WAY = 4
+    PART = 5
 
     HELLO = 16
     SETUP = 17
