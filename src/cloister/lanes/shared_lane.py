@@ -10,7 +10,6 @@ thrown away. The same happens to a call whose time is up.
 
 from __future__ import annotations
 
-import heapq
 import os
 import select
 import sys
@@ -23,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling
 from cloister.errors import CallTimeout, ProtocolError
-from cloister.lanes.conversation import Answer, Unreadable, call_frame, read_answer
 from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
+from cloister.lanes.ledger import Ledger
 from cloister.wire.frames import Buffer, Frame, FrameDecoder
 from cloister.wire.messages import Kind
 
@@ -119,12 +118,10 @@ class SharedLane:
             os.set_blocking(self._wake_writer, False)
         self._end = end
         self._hearing, self._saying = codecs
-        self._said = 0
+        self._ledger: Ledger[Numbered] = Ledger()
         self._rebuild, self._failed, self._interrupt = rebuild, failed, interrupt
         self._lock = threading.RLock()  # entered again by a `__getstate__` or a finalizer that submits
         self._room = threading.Condition(self._lock)
-        self._waiting: dict[int, Numbered] = {}
-        self._deadlines: list[tuple[float, int]] = []
         self._ready: dict[int, Sequence[Buffer]] = {}
         """Calls that are numbered and not yet written or queued. Their numbers are their order."""
         self._queue = bytearray()
@@ -146,6 +143,7 @@ class SharedLane:
         options: dict[str, Any] | None = None,
         deadline: float | None = None,
         on_part: Callable[[Any], object] | None = None,
+        flags: int = 0,
     ) -> Numbered:
         """Send a call; return its future. At its deadline, a time of `time.monotonic`, it fails with CallTimeout.
 
@@ -154,18 +152,15 @@ class SharedLane:
         """
         with self._lock:
             self._wait_for_room(name, deadline)
-            number = self._said + 1
-            data = call_frame(self._saying, number, target, name, args, kwargs, options)
-            while self._said >= number:  # a `__getstate__` among the arguments has submitted a call of its own
-                number = self._said + 1
-                data = call_frame(self._saying, number, target, name, args, kwargs, options)
-            self._said = number
+            ledger = self._ledger
+            number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
+            ledger.said = number
             # From here on a finalizer may submit as well: it finds this call numbered, and comes after it.
             self._ready[number] = data
-            future = self._waiting[number] = Numbered(self, number, name)
+            future = ledger.waiting[number] = Numbered(self, number, name)
             future.on_part = on_part
             if deadline is not None:
-                heapq.heappush(self._deadlines, (deadline, number))
+                ledger.until(number, deadline)
             self._send_ready()
             if self._queue or self._ready or deadline is not None:
                 self._wake()
@@ -174,7 +169,7 @@ class SharedLane:
     def give_up(self, future: Numbered) -> bool:
         """Wait for a call no more, and tell the guest; False where it has its answer already."""
         with self._lock:
-            if self._waiting.pop(future.number, None) is None:
+            if self._ledger.waiting.pop(future.number, None) is None:
                 return False
         self._interrupt(future, None)
         return True
@@ -205,7 +200,7 @@ class SharedLane:
     def waiting(self) -> list[str]:
         """The names of the calls that wait for their answers."""
         with self._lock:
-            return [future.name for future in self._waiting.values()]
+            return [future.name for future in self._ledger.waiting.values()]
 
     def _wait_for_room(self, name: str, deadline: float | None) -> None:
         if len(self._queue) > MAX_QUEUED_BYTES and threading.current_thread() is not self._thread:
@@ -262,7 +257,7 @@ class SharedLane:
             cause = error
         with self._lock:
             self._closed = True
-            waiting, self._waiting = self._waiting, {}
+            waiting, self._ledger.waiting = self._ledger.waiting, {}
             self._ready.clear()
             self._queue.clear()
             self._room.notify_all()
@@ -320,14 +315,14 @@ class SharedLane:
         if frame.kind != Kind.PART:
             self._hear(frame)
             return
-        heard = read_answer(self._hearing, frame)
+        number, value = self._ledger.read_part(self._hearing, frame)
         with self._lock:
-            future = self._waiting.get(heard.number)
+            future = self._ledger.waiting.get(number)
         if future is None:
             return  # its caller has given it up
-        if future.on_part is None or type(heard) is not Answer:
+        if future.on_part is None:
             raise ProtocolError(f"{future.name}() told something before its answer that nobody asked for")
-        future.on_part(heard.value)
+        future.on_part(value)
 
     def _drain(self) -> None:
         """Write one portion of what is queued."""
@@ -346,37 +341,16 @@ class SharedLane:
 
     def _expire(self) -> float | None:
         """Fail the calls whose time is up; return the milliseconds until the next one's is, None for never."""
-        late: list[Numbered] = []
-        left: float | None = None
         with self._lock:
-            while self._deadlines:
-                deadline, number = heapq.heappop(self._deadlines)
-                if number in self._waiting:
-                    left = deadline - time.monotonic()
-                    if left > 0:
-                        heapq.heappush(self._deadlines, (deadline, number))
-                        break
-                    late.append(self._waiting.pop(number))
-                left = None
+            late, due = self._ledger.expire(time.monotonic())
         for future in late:
             self._interrupt(future, partial(_complete, future, None))
-        return None if left is None else left * 1000 + 1
+        return None if due is None else max(0.0, due - time.monotonic()) * 1000 + 1
 
     def _hear(self, frame: Frame) -> None:
-        heard = read_answer(self._hearing, frame)
-        number, value = heard[0], None
-        if not 0 < number <= self._said:
-            raise ProtocolError(f"an answer to call {number} arrived, which was never made")
-        error: BaseException | None = None
-        if type(heard) is Unreadable:
-            error = heard.error
-        elif heard.raised:
-            error = self._rebuild(heard.value)
-        else:
-            value = heard.value
-        # Not before: where the answer is malformed, the future is still among those that fail with the lane.
+        number, value, error = self._ledger.read(self._hearing, frame, self._rebuild)
         with self._lock:
-            future = self._waiting.pop(number, None)
+            future = self._ledger.waiting.pop(number, None)
         if future is not None:  # else its caller has given it up
             _complete(future, value, error)
 
