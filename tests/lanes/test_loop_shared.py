@@ -15,7 +15,7 @@ from cloister.errors import CallCancelled, CallTimeout, MarshalError, ProtocolEr
 from cloister.lanes import loop_shared
 from cloister.lanes.conversation import Call, raise_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import LaneClosed
-from cloister.lanes.loop_shared import LoopShared
+from cloister.lanes.loop_shared import LoopCall, LoopShared
 from cloister.pipes.duplex import LaneEnd, lane_pair
 from cloister.wire.frames import FrameDecoder
 from cloister.wire.values import Codec
@@ -86,9 +86,15 @@ class Ends:
             asyncio.get_running_loop(),
             (Codec(), Codec()),
             lambda described: ValueError(described),
-            lambda lane, number: self.stopped.append((lane, number)),
+            self.stop,
             self.over.append,
         )
+
+    def stop(self, call: LoopCall, told: Callable[[CallTimeout], None] | None) -> None:
+        """Note which call is to be stopped, and tell its caller."""
+        self.stopped.append((call.lane, call.number))
+        if told is not None:
+            told(CallTimeout("it was told to stop"))
 
     def open(self) -> Ends:
         """Open the lane as number 7."""

@@ -1,8 +1,8 @@
 """A shared lane for an event loop: many calls at once, told apart by number, without a thread.
 
 Here is the caller's end for asyncio and uvloop: the loop watches the two descriptors, and the calls are asyncio
-futures. Everything belongs to the loop's thread, but for `stop_from_afar` and `disown`. What a ledger of calls is
-stands in `ledger`; the caller's end for threads is `shared_lane`.
+futures. All of it belongs to the loop's thread, but for `stop_from_afar`, `disown` and what says that it does not. The
+bookkeeping is in `ledger`; the caller's end for threads is `shared_lane`.
 
 **Writing.** A call that finds no other one open is written at once: somebody waits for it, and nothing is there to be
 sent with it. All others are collected and written together at the end of this turn of the loop.
@@ -24,11 +24,14 @@ import asyncio
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cloister import calling
 from cloister.errors import CallCancelled, CallTimeout, MarshalError, ProtocolError
 from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
 from cloister.lanes.ledger import Ledger
@@ -52,10 +55,13 @@ READS_AT_ONCE: Final = 4
 class LoopCall(asyncio.Future[Any]):
     """The future of a call on a shared lane of a loop. Cancelling it tells the peer to stop the call."""
 
-    lane: LoopShared
+    owner: LoopShared
     name = ""
+    lane = -1
     number = 0
-    """0 until it is sent."""
+    """0 until it is sent; `lane` is the number of the lane then."""
+    kill_after: float | None = None
+    """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
     given_up: Callable[[], None] | None = None
     """Called when the call is cancelled or its time is up; for whoever serves call-backs of it."""
 
@@ -63,7 +69,7 @@ class LoopCall(asyncio.Future[Any]):
         """Give the call up, whether it has begun or not; False where it is done."""
         if not super().cancel(msg):
             return False
-        self.lane.give_up(self)
+        self.owner.give_up(self)
         return True
 
 
@@ -75,16 +81,17 @@ class LoopShared:
         loop: asyncio.AbstractEventLoop,
         codecs: tuple[Codec, Codec],
         rebuild: Callable[[Any], BaseException],
-        interrupt: Callable[[int, int], None],
+        interrupt: Callable[[LoopCall, Callable[[CallTimeout], None] | None], None],
         over: Callable[[BaseException], None],
     ) -> None:
         """Begin to take calls; they are sent from `open` on. Runs on the loop's thread, with the loop running.
 
         `codecs` are one for hearing and one for saying. `rebuild` turns a described exception into one; `interrupt`
-        tells the peer to stop a call, by lane and number; `over` is told once why the lane has ended, a LaneClosed or a
-        ProtocolError, and calls `fail` then or later.
+        tells the peer to stop a call, and then says, once and on any thread, what its caller is to be told; `over` is
+        told once why the lane has ended, a LaneClosed or a ProtocolError, and calls `fail` then or later.
         """
         self.loop = loop
+        self._thread = threading.get_ident()
         self.number = -1
         """The lane's number; negative before `open`."""
         self._hearing, self._saying = codecs
@@ -138,7 +145,7 @@ class LoopShared:
         if self._ended:
             raise LaneClosed("the lane is closed") if self._error is None else self._error()
         future = LoopCall(loop=self.loop)
-        future.lane, future.name = self, name
+        future.owner, future.name, future.kill_after = self, name, calling.kill_after.get()
         ledger = self._ledger
         if self._end is None or self._unsent or self._queued > MAX_QUEUED_BYTES:
             self._unsent.append((future, (target, name, args, kwargs, options, flags), deadline))
@@ -157,7 +164,7 @@ class LoopShared:
     def give_up(self, call: LoopCall) -> None:
         """Wait for a call no more, and tell the peer. `LoopCall.cancel` does it; does nothing where it is over."""
         if call.number and self._ledger.waiting.pop(call.number, None) is not None:
-            self._interrupt(self.number, call.number)
+            self._interrupt(call, None)
         if call.given_up is not None:
             call.given_up()
 
@@ -177,7 +184,7 @@ class LoopShared:
     def _enter(self, call: LoopCall, number: int, data: list[Buffer], deadline: float | None) -> None:
         """Note a call that is encoded, and queue its bytes."""
         piece = data[0] if len(data) == 1 else b"".join(data)  # buffers are the caller's, who may change them
-        call.number = number
+        call.lane, call.number = self.number, number
         ledger = self._ledger
         # Nothing may come between these two lines: a finalizer that calls takes the number after this one.
         ledger.said = number
@@ -320,8 +327,7 @@ class LoopShared:
         now = time.monotonic()
         late, due = self._ledger.expire(now)
         for call in late:
-            self._interrupt(self.number, call.number)
-            _complete(call, None, CallTimeout(f"the time for {call.name}() is up; it was told to stop"))
+            self._interrupt(call, partial(self._tell, call))
             if call.given_up is not None:
                 call.given_up()
         for call, _, deadline in self._unsent:
@@ -332,6 +338,14 @@ class LoopShared:
                     due = deadline if due is None else min(due, deadline)
         if due is not None:
             self._wake_at(due)
+
+    def _tell(self, call: LoopCall, error: CallTimeout) -> None:
+        """Tell the caller what became of its call. Any thread."""
+        if threading.get_ident() == self._thread:
+            _complete(call, None, error)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits
+                self.loop.call_soon_threadsafe(_complete, call, None, error)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
