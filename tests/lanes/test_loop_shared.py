@@ -342,6 +342,21 @@ def test_answer_to_a_call_that_was_never_made_ends_the_lane(run: Run, number: An
     with_ends(run, body)
 
 
+def test_answers_that_lie_in_the_pipe_are_heard_before_the_end(run: Run) -> None:
+    """What a peer has answered before the lane is closed reaches its caller; only the rest fails."""
+
+    async def body(both: Ends) -> None:
+        first, second = both.lane.submit(1, "f", (), None), both.lane.submit(1, "g", (), None)
+        await both.peer.next_calls(2)
+        both.peer.answer(1, "in time")
+        both.lane.fail(lambda: CallCancelled(GONE))
+        assert await first == "in time"
+        with pytest.raises(CallCancelled, match=GONE):
+            await second
+
+    with_ends(run, body)
+
+
 def test_loop_that_is_closed_closes_its_lane(run: Run) -> None:
     """A lane that nobody closed goes with its loop: the peer sees the end, and the descriptors are free."""
     made: list[Ends] = []

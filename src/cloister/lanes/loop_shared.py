@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
 from cloister.lanes.ledger import Ledger
 from cloister.wire import frames
 from cloister.wire.frames import Buffer, FrameDecoder
+from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
@@ -44,12 +46,14 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopCall", "LoopShared"]
 
+_PART: Final = int(Kind.PART)
+
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """What may wait for a peer that does not read; then calls wait unencoded, and `room` waits."""
 WRITE_BYTES: Final = 64 * 1024
 """What one write offers to the pipe, whose size it is at most."""
-READS_AT_ONCE: Final = 4
-"""Reads in one turn of the loop, so that a peer that answers without end leaves time for the others."""
+LAST_READS: Final = 64
+"""What is read after the end; a pipe holds no more, but a peer that lives might write on."""
 
 
 class LoopCall(asyncio.Future[Any]):
@@ -62,6 +66,8 @@ class LoopCall(asyncio.Future[Any]):
     """0 until it is sent; `lane` is the number of the lane then."""
     kill_after: float | None = None
     """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
+    on_part: Callable[[Any], object] | None = None
+    """Takes what the call tells before its answer; a ProtocolError of it ends the lane."""
     given_up: Callable[[], None] | None = None
     """Called when the call is cancelled or its time is up; for whoever serves call-backs of it."""
 
@@ -305,6 +311,14 @@ class LoopShared:
 
     def _take(self, frame: frames.Frame) -> None:
         ledger = self._ledger
+        if frame[0] == _PART:
+            number, value = ledger.read_part(self._hearing, frame)
+            call = ledger.waiting.get(number)
+            if call is not None:
+                if call.on_part is None:
+                    raise ProtocolError(f"{call.name}() told something before its answer that nobody asked for")
+                call.on_part(value)
+            return
         number, value, error = ledger.read(self._hearing, frame, self._rebuild)
         call = ledger.waiting.pop(number, None)
         if call is not None:  # else its caller has given it up
@@ -353,6 +367,7 @@ class LoopShared:
         """Close the lane: every open call, and every later use, raises `error()`. Idempotent; the first error holds."""
         if self._error is None:
             self._error = error
+            self._hear_the_last()
         self._close_here()
         waiting, self._ledger.waiting = list(self._ledger.waiting.values()), {}
         waiting += [call for call, _, _ in self._unsent]
@@ -361,6 +376,24 @@ class LoopShared:
             _complete(call, None, self._error())
             if call.given_up is not None:
                 call.given_up()
+
+    def _hear_the_last(self) -> None:
+        """Take what lies in the pipe when the lane is closed: a peer that died has answered some calls before."""
+        if sys.platform == "win32":
+            raise NotImplementedError
+        end = self._end
+        if end is None:
+            return
+        poll = select.poll()
+        poll.register(end.reader, select.POLLIN)
+        decoder = self._decoder or FrameDecoder()
+        with contextlib.suppress(OSError, ProtocolError):
+            for _ in range(LAST_READS):
+                if not poll.poll(0) or not (data := os.read(end.reader, READ_BYTES)):
+                    return
+                decoder.feed(data)
+                while (frame := decoder.next_frame()) is not None:
+                    self._take(frame)
 
     def stop_from_afar(self, error: Callable[[], BaseException]) -> None:
         """`fail` from another thread. Where the loop is closed, nobody waits, and only the descriptors go."""
