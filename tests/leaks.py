@@ -142,10 +142,11 @@ def _is_marked(pid: int, start: int, mark: bytes) -> bool:
     if _foreign_pids.get(pid) == start:
         return False
     try:
-        marked = mark in _read(f"/proc/{pid}/environ").split(b"\0")
+        environment = _read(f"/proc/{pid}/environ")
     except OSError:
-        marked = False  # gone, or of another user, who is none of ours
-    if not marked:
+        environment = b"\0"  # gone, or of another user, who is none of ours
+    marked = mark in environment.split(b"\0")
+    if not marked and environment:  # it is empty for a moment while a process begins another program
         _foreign_pids[pid] = start
     return marked
 

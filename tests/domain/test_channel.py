@@ -88,7 +88,58 @@ def test_descriptors_that_wait_are_closed_with_the_channel(pair: tuple[Channel, 
     reader, writer = os.pipe()
     channel.close()
     assert not channel.send(Kind.LANE, [1, 1, 0], (reader, writer))
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert len(os.listdir("/proc/self/fd")) == before - 2  # its own socket is closed as well
+
+
+def test_message_from_the_middle_of_another_is_not_held_up(
+    pair: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a finalizer or a signal handler sends in the middle of `send` or `flush` is sent there and then."""
+    channel, guest = pair
+    decoder, heard = frames.FrameDecoder(), list[int]()
+
+    def hear() -> list[int]:
+        decoder.feed(guest.recv(1 << 20))
+        while (one := decoder.next_frame()) is not None:
+            heard.append(Codec().decode(one.body, one.buffers)[0])
+        return heard
+
+    original = Channel._write
+    interruptions = [2, 4]
+
+    def interrupted(self: Channel, data: memoryview, descriptors: tuple[int, ...]) -> int | None:
+        taken = original(self, data, descriptors)
+        if len(interruptions) == 2 or (len(interruptions) == 1 and self._flushing and not self._torn):
+            number = interruptions.pop(0)
+            assert not self.send(Kind.CANCEL, [number, 0], watching=True)
+            assert number in hear()
+        return taken
+
+    monkeypatch.setattr(Channel, "_write", interrupted)
+    assert not channel.send(Kind.CANCEL, [1, 0])
+    assert channel.send(Kind.CANCEL, [3, "x" * 3000])  # long ones are left to the watcher, and what comes after them
+    assert channel.send(Kind.CANCEL, [5, 0])
+    assert not channel.flush()
+    assert sorted(heard) == [1, 2, 3, 4, 5]
+    assert heard.index(3) < heard.index(5)
+
+
+def test_socket_is_closed_by_the_last_who_sends(
+    pair: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel that is closed while a thread sends keeps its descriptor until that thread has left."""
+    channel, guest = pair
+    original = Channel._write
+
+    def interrupted(self: Channel, data: memoryview, descriptors: tuple[int, ...]) -> int | None:
+        self.close()
+        assert self._socket.fileno() >= 0
+        return original(self, data, descriptors)
+
+    monkeypatch.setattr(Channel, "_write", interrupted)
+    assert not channel.send(Kind.CANCEL, [1, 0])
+    assert channel._socket.fileno() == -1
+    assert guest.recv(100) == b""
 
 
 def test_descriptors_of_a_guest_are_refused_and_closed(pair: tuple[Channel, socket.socket]) -> None:

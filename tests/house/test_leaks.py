@@ -50,8 +50,11 @@ def _shm():
 _until_the_run_ends = os.pipe()[0]
 def _leave_orphan():
     # A shell gives what it starts in the background no standard input, so the pipe takes another way.
-    words = ['sh', '-c', 'exec 3<&0; cat - <&3 >/dev/null 2>&1 & true']
-    subprocess.run(words, check=True, stdin=_until_the_run_ends)
+    words = ['sh', '-c', 'exec 3<&0; cat - <&3 >/dev/null 2>&1 & echo $!']
+    run = subprocess.run(words, check=True, stdin=_until_the_run_ends, stdout=subprocess.PIPE, text=True)
+    orphan = Path('/proc', run.stdout.strip(), 'cmdline')
+    while orphan.read_bytes() != b'cat\\0-\\0':
+        pass
 """
 
 

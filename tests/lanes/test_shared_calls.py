@@ -14,6 +14,7 @@ import pytest
 
 import cloister
 from cloister import calling
+from cloister.domain import channel
 from cloister.errors import CallTimeout, DomainCrashed, DomainUnloaded, MarshalError
 from cloister.lanes import shared_lane
 
@@ -355,6 +356,30 @@ def test_finalizers_may_call_while_lanes_are_opened(start: Start) -> None:
         gc.set_threshold(*threshold)
     gc.collect()
     assert len(called) >= 50
+
+
+def test_finalizer_in_the_middle_of_opening_a_lane_opens_one_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer that the collector runs while a lane is on its way to the guest calls on a lane of its own."""
+    domain = start()
+    original = channel.send_with_descriptors
+    results: list[int] = []
+
+    def interrupted(*args: Any) -> int:
+        monkeypatch.setattr(channel, "send_with_descriptors", original)
+        results.append(domain.with_options(timeout=JOIN_S).call("operator:add", 1, 1))
+        sent = original(*args)
+        results.append(domain.with_options(timeout=JOIN_S).call("operator:add", 1, 2))
+        return sent
+
+    def work() -> None:
+        results.append(domain.call("operator:add", 1, 3))
+
+    domain.call("operator:add", 1, 1)  # the first lane is there from the start
+    monkeypatch.setattr(channel, "send_with_descriptors", interrupted)
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(2 * JOIN_S)
+    assert results == [2, 3, 4]
 
 
 @pytest.mark.parametrize("seconds", [30 * 24 * 3600.0, 1e300, float("inf")])

@@ -38,6 +38,7 @@ def start() -> Iterator[Start]:
         wait_until(process.has_ended)
         process.reap()
         process.close()
+        process.control.close()
 
 
 def said(process: Process) -> bytes:

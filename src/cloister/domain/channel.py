@@ -3,12 +3,17 @@
 Here bytes and descriptors are moved; what a message means is in `listener`. `send` may be called by any thread, the
 rest by the watcher's only. What the socket does not take at once is queued, and bounded: a guest that reads nothing and
 is still told things has stopped taking part.
+
+**No lock.** The garbage collector, or a signal, may run code of the user's in the middle of `send`, and that code may
+call, open a lane and wait for the answer. Whatever `send` held meanwhile, the watcher could be waiting for. So a short
+message, which the kernel takes whole or not at all, is sent by its own thread as soon as nothing waits; it does not
+matter whether it comes before or after the one that was interrupted. All else is queued, and only the watcher writes
+what is queued. The socket is closed by whoever leaves `send` last after the end.
 """
 
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Channel"]
 
 MAX_QUEUED_BYTES = 16 * 1024 * 1024
+WHOLE_BYTES = 2048
+"""A message up to this length is never cut by the kernel: Linux takes 32 KiB as one piece, macOS this much."""
 READ_BYTES = 64 * 1024
 READS_AT_ONCE = 4
 """So that a guest that sends without end leaves the watcher time for the others."""
@@ -38,75 +45,102 @@ class Channel:
     """One control channel."""
 
     def __init__(self, channel: socket.socket) -> None:
+        """The socket, which must not block, belongs to this object from here on."""
         self._socket = channel
-        self._lock = threading.RLock()  # a finalizer that runs in the middle of `send` may call, and so send
-        self._writing = False
-        self._saying, self._hearing = Codec(), Codec(LIMITS, clock=time.thread_time_ns)
+        self._hearing = Codec(LIMITS, clock=time.thread_time_ns)
         self._decoder = FrameDecoder(LIMITS)
         self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._queued = 0
+        self._flushing = False
+        """The watcher writes what is queued; what is sent meanwhile by code that interrupted it goes before that."""
+        self._torn = False
+        """A part of the first queued message was written, so nothing else may be."""
+        self._inside: list[None] = []
+        """One item for each `send` that is under way."""
+        self._over = False
         self.closed = False
         """The guest has closed its end, or this end is closed."""
         self.error: OSError | None = None
         """What the system reported when the channel failed."""
 
-    def send(self, kind: Kind, body: Sequence[Any], descriptors: tuple[int, ...] = ()) -> bool:
-        """Send a message; True where a part of it waits for the watcher to `flush`. The descriptors are closed here.
+    def send(self, kind: Kind, body: Sequence[Any], descriptors: tuple[int, ...] = (), watching: bool = False) -> bool:
+        """Send a message; True where it waits for the watcher to `flush`. The descriptors are closed here.
 
-        Raises ProtocolError where too much waits. A channel that is closed takes everything, and sends nothing.
+        `watching`: this is the watcher's thread. Raises ProtocolError where too much waits. A channel that is closed
+        takes everything, and sends nothing.
         """
-        with self._lock:
-            data = b"".join(frames.serialize(kind, self._saying.encode([*body])))
+        # A codec of its own: making one costs a microsecond, sharing one would need a lock.
+        data = b"".join(frames.serialize(kind, Codec().encode([*body])))
+        self._inside.append(None)
+        try:
+            at_once = not self._queue or (watching and self._flushing and not self._torn)
+            if at_once and len(data) <= WHOLE_BYTES and self._write(memoryview(data), descriptors) is not None:
+                return False
             if self.closed:
                 close_quietly(*descriptors)
                 return False
             if self._queued > MAX_QUEUED_BYTES:
                 close_quietly(*descriptors)
                 raise ProtocolError("the guest does not read its control channel")
+            self._queued += len(data)  # two threads at once may lose one's bytes; the bound needs not be exact
             self._queue.append((memoryview(data), descriptors))
-            self._queued += len(data)
-            return self._write()
+            if self.closed:
+                self._drop()
+            return True
+        finally:
+            self._inside.pop()
+            self._close_if_left()
 
     def flush(self) -> bool:
-        """Write what waits; True where something still does."""
-        with self._lock:
-            return not self.closed and self._write()
-
-    def _write(self) -> bool:
-        if self._writing:  # the thread is in the middle of it, further down
+        """Write what waits; True where something still does. Watcher's thread."""
+        if self._flushing:
             return True
-        self._writing = True
+        if self.closed:
+            self._drop()
+            return False
+        self._flushing = True
         try:
-            return self._write_queued()
-        finally:
-            self._writing = False
-
-    def _write_queued(self) -> bool:
-        while self._queue:
-            data, descriptors = self._queue[0]
-            try:
-                if descriptors:
-                    sent = send_with_descriptors(self._socket, bytes(data), descriptors)
-                    close_quietly(*descriptors)
+            while self._queue:
+                data, descriptors = self._queue[0]
+                self._torn = self._torn or len(data) > WHOLE_BYTES
+                sent = self._write(data, descriptors)
+                if sent is None:
+                    return True
+                self._queued -= sent
+                if sent < len(data):
+                    self._queue[0] = (data[sent:], ())
                 else:
-                    sent = self._socket.send(data)
-            except BlockingIOError:
-                return True
-            except OSError:  # the guest is gone; its end is noticed elsewhere
-                self._drop()
-                return False
-            self._queued -= sent
-            if sent == len(data):
-                self._queue.popleft()
-            else:
-                self._queue[0] = (data[sent:], ())
-        return False
+                    self._queue.popleft()
+                    self._torn = False
+            self._queued = 0
+            return False
+        finally:
+            self._flushing = False
+
+    def _write(self, data: memoryview, descriptors: tuple[int, ...]) -> int | None:
+        """Write once; how many bytes were taken, None where the socket takes none. Where the guest is gone: all."""
+        if self.closed:
+            close_quietly(*descriptors)
+            return len(data)
+        try:
+            if descriptors:
+                sent = send_with_descriptors(self._socket, bytes(data), descriptors)
+                close_quietly(*descriptors)
+                return sent
+            return self._socket.send(data)
+        except BlockingIOError:
+            return None
+        except OSError:  # its end is noticed elsewhere
+            close_quietly(*descriptors)
+            return len(data)
 
     def _drop(self) -> None:
-        for _, descriptors in self._queue:
+        while self._queue:
+            try:
+                _, descriptors = self._queue.popleft()
+            except IndexError:  # another thread drops them too
+                return
             close_quietly(*descriptors)
-        self._queue.clear()
-        self._queued = 0
 
     def receive(self, reads: int = READS_AT_ONCE) -> Iterator[Frame]:
         """Give the frames that have arrived, after at most so many reads; there may be more.
@@ -138,12 +172,16 @@ class Channel:
         return self._hearing.decode(frame.body, frame.buffers)
 
     def close(self) -> None:
-        """Send nothing any more. The socket is closed by its owner."""
-        with self._lock:
-            self.closed = True
-            self._drop()
+        """Send nothing any more, and close the socket as soon as no `send` is under way. Idempotent."""
+        self.closed = self._over = True
+        self._drop()
+        self._close_if_left()
+
+    def _close_if_left(self) -> None:
+        if self._over and not self._inside:
+            self._socket.close()
 
     def disown(self) -> None:
-        """Send nothing from a forked child, whose parent may have held the lock at the fork."""
-        self._lock = threading.RLock()
+        """Close the socket in a forked child, where no other thread is left in `send`."""
+        self._inside = []
         self.close()

@@ -35,7 +35,14 @@ from cloister.domain.guest_threads import GuestThreads
 from cloister.domain.listener import Listener
 from cloister.domain.output import Output
 from cloister.domain.stops import Stops
-from cloister.errors import CallTimeout, CannotUnload, ProtocolError, StartFailed, WrongProcess
+from cloister.errors import (
+    CallTimeout,
+    CannotUnload,
+    DeadlockDetected,
+    ProtocolError,
+    StartFailed,
+    WrongProcess,
+)
 from cloister.guest import interrupts
 from cloister.levels.watcher import Timer, watcher
 from cloister.report import Reason, Report
@@ -181,11 +188,17 @@ class Life:
     def wait_ready(self, limit: float | None = None) -> None:
         """Wait until calls are served. `limit` is a time of `time.monotonic`.
 
-        Raises CallTimeout at the limit, StartFailed, DomainCrashed or DomainUnloaded where it never will be.
+        Raises CallTimeout at the limit, StartFailed, DomainCrashed or DomainUnloaded where it never will be, and
+        DeadlockDetected in a finalizer that the garbage collector runs on the watcher's thread.
         """
         if self.state is State.READY:
             return
         if not self._foreign:
+            if watcher.here and self.state is State.STARTING:
+                raise DeadlockDetected(
+                    f"domain {self.name!r} is not ready yet, and this finalizer runs on the thread that would learn of"
+                    " it: its call was not made. Call wait_ready() before an object with such a finalizer is dropped"
+                )
             with self._moved:
                 left = None if limit is None else max(0.0, limit - time.monotonic())
                 if not self._moved.wait_for(lambda: self.state is not State.STARTING, left):
@@ -286,7 +299,7 @@ class Life:
 
     def _send(self, kind: Kind, body: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:
         try:
-            if self.channel.send(kind, body, descriptors):
+            if self.channel.send(kind, body, descriptors, watcher.here):
                 watcher.soon(self.listener.watch)
         except ProtocolError as error:
             self.end_for(Reason.BAD_MESSAGE, str(error))

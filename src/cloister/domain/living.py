@@ -27,7 +27,7 @@ KILLED_S = 2.0
 FLUSH_S = 1.0
 """How long the last output and events of all domains may take at interpreter exit."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finalizer may make or unload a domain while it is held
 _living: set[Life] = set()
 
 
@@ -61,7 +61,7 @@ def stop_all() -> None:
 
 def _disown_all() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     crew.begin_anew()
     lives = list(_living)
     _living.clear()

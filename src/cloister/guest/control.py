@@ -44,6 +44,8 @@ INSIST_S = 0.01
 SOON_S = 0.001
 LATER_S = 0.05
 """How soon, at first and at last, a call is looked at that was told to stop and still runs."""
+AGAIN_S = 0.005
+"""How soon a beat is tried again while another thread sends."""
 MAX_BYTES = 4 * 1024 * 1024
 """What the host takes in one message of a control channel."""
 
@@ -144,8 +146,14 @@ class Control:
         try:
             while True:
                 wait = due - time.monotonic()
-                if wait <= 0:
-                    self._beat()
+                if wait <= 0 and not self._sending.acquire(blocking=False):
+                    # A finalizer in the middle of another thread's `send` may wait for what only this thread brings.
+                    wait = AGAIN_S
+                elif wait <= 0:
+                    try:
+                        self._beat()
+                    finally:
+                        self._sending.release()
                     due = time.monotonic() + self._beat_s
                     continue
                 if self._main.insist():

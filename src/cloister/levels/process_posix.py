@@ -63,16 +63,17 @@ class Process:
     """A guest's process, and the host's ends of what leads to it."""
 
     def __init__(self, pid: int, pidfd: int, control: socket.socket, output: tuple[int, int]) -> None:
-        """`pidfd` is -1 where the platform has none. The descriptors belong to this object from here on."""
+        """`pidfd` is -1 where the platform has none. All descriptors but `control` belong to this object."""
         self.pid = pid
         self.pidfd = pidfd
         self.control = control
+        """The host's end of the control channel. Whoever reads and writes it closes it."""
         self.output = output
         """The read ends of its stdout and stderr; they do not block."""
         self.reaped: Ending | None = None
         """How it ended, once that was asked; from then on nothing is sent to its number any more."""
         self._strays: list[Descendant] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may call, and so signal, while it is held
 
     def has_ended(self) -> bool:
         """Whether the guest has ended, as the kernel sees it at this moment; takes nothing from anybody. Any thread."""
@@ -178,9 +179,8 @@ class Process:
         return Ending(code, number, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
 
     def close(self) -> None:
-        """Close every descriptor. Watcher's thread, after it watches none of them any more."""
+        """Close every descriptor but `control`. Watcher's thread, after it watches none of them any more."""
         with self._lock:
-            self.control.close()
             close_quietly(*self.output)
             if self.pidfd >= 0:
                 close_quietly(self.pidfd)
@@ -188,7 +188,7 @@ class Process:
 
     def disown(self) -> None:
         """Forget the guest in a forked child of its host: close what was inherited, and send it nothing, ever."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.reaped = Ending()
         self._strays = []
         self.close()

@@ -128,7 +128,8 @@ class Watcher:
     @property
     def here(self) -> bool:
         """Whether the calling thread is the watcher's."""
-        return threading.current_thread() is self._thread
+        thread = self._thread
+        return thread is not None and thread.ident == threading.get_ident()
 
     def _wake(self) -> None:
         if self._wake_writer >= 0 and not self.here:
