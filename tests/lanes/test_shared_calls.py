@@ -15,7 +15,8 @@ import pytest
 import cloister
 from cloister import calling
 from cloister.domain import channel
-from cloister.errors import CallTimeout, DomainCrashed, DomainUnloaded, MarshalError
+from cloister.domain.guest_peer import GuestPeer
+from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed, DomainUnloaded, MarshalError
 from cloister.lanes import shared_lane
 
 Start = Callable[..., cloister.Domain]
@@ -380,6 +381,55 @@ def test_finalizer_in_the_middle_of_opening_a_lane_opens_one_too(start: Start, m
     worker.start()
     worker.join(2 * JOIN_S)
     assert results == [2, 3, 4]
+
+
+def test_finalizer_that_gets_the_main_thread_leaves_another_one_for_the_lane_that_is_opened(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two lanes never wait for the guest's main thread, where a finalizer calls while it is decided which gets it."""
+    domain = start()
+    original = GuestPeer._number
+    names: list[str] = []
+
+    def ask() -> None:
+        names.append(domain.eval("__import__('threading').current_thread().name"))
+
+    def interrupted(self: GuestPeer) -> int:
+        monkeypatch.setattr(GuestPeer, "_number", original)
+        ask()
+        return original(self)
+
+    for disturbed in (False, True):  # the lane of the first thread has the main thread, and gives it back
+        if disturbed:
+            monkeypatch.setattr(GuestPeer, "_number", interrupted)
+        worker = threading.Thread(target=ask, daemon=True)
+        worker.start()
+        worker.join(JOIN_S)
+    assert names[:2] == ["MainThread", "MainThread"]
+    assert names[2].startswith("cloister-lane-")  # and not on a thread that comes when the main one does not
+
+
+def test_finalizer_that_calls_a_domain_with_one_lane_is_refused_while_it_is_opened(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `max_concurrency=1` a finalizer in the middle of a call gets DeadlockDetected, whatever the moment."""
+    domain = start(max_concurrency=1)
+    rack: Any = domain._life.peer._rack
+    refused: list[BaseException] = []
+    original = rack._open
+
+    def interrupted() -> Any:
+        try:
+            domain.call("operator:add", 1, 1)
+        except DeadlockDetected as error:
+            refused.append(error)
+        return original()
+
+    monkeypatch.setattr(rack, "_open", interrupted)
+    view = domain.with_options(timeout=JOIN_S)
+    assert view.call("operator:add", 1, 2) == 3
+    assert len(refused) == 1
+    assert view.call("operator:add", 1, 3) == 4
 
 
 @pytest.mark.parametrize("seconds", [30 * 24 * 3600.0, 1e300, float("inf")])

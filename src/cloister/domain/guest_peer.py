@@ -187,10 +187,15 @@ class GuestPeer(Peer):
                 f"domain {self.name!r} runs one call at a time, and this thread is in the middle of it: what it called"
                 " now - from a finalizer, a signal handler or a one-way call-back - would wait for itself"
             )
-        lane = self._rack.take(here.told, limit)
+        here.holds += 1  # at once: opening a lane may run a finalizer that calls
+        lane = None
+        try:
+            lane = self._rack.take(here.told, limit)
+        finally:
+            if lane is None:
+                here.holds -= 1
         if lane is None:
             raise self.life.error()
-        here.holds += 1
         return lane
 
     def _release(self, lane: CallLane) -> None:
@@ -208,11 +213,18 @@ class GuestPeer(Peer):
             return first
         host, guest = lane_pair()
         with self._lock:
-            main = self._main()
-            role = self._main_role if main is None or main.closed else Role.CALL
             lane = self._lane(self._number(), host)
-            if role is not Role.CALL:
-                self._main = weakref.ref(lane)
+            role = Role.CALL
+            mine = weakref.ref(lane)
+            while role is Role.CALL:
+                before = self._main
+                main = before()
+                if main is not None and not main.closed:
+                    break
+                # Nothing that could collect stands between this look and the change: a finalizer that calls would take
+                # the guest's main thread, and keep it for as long as this lane waits for it.
+                if self._main is before:
+                    self._main, role = mine, self._main_role
         self.life.hand_over(lane.number, role, 0, guest)
         return lane
 
