@@ -7,6 +7,7 @@ An end by itself is announced with its last words, so that the report can say wh
 
 from __future__ import annotations
 
+import contextvars
 import faulthandler
 import importlib
 import logging
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloister.guest import descriptors, interrupts, lifeline, local
 from cloister.guest.control import Control
+from cloister.guest.coroutines import is_coroutine
 from cloister.guest.host import HostPeer
 from cloister.guest.interrupts import MainThread, StopRequested
 from cloister.guest.logs import ForwardingHandler
@@ -110,6 +112,8 @@ class _Guest:
             reason = "out of memory" if isinstance(error, MemoryError) else "raised"
             control.send(Kind.LAST_WORDS, reason, EXIT_FAILED, "".join(traceback.format_exception(error))[-MAX_WORDS:])
             raise
+        finally:
+            self._peer.coroutines.close()
 
     def _prepare(self) -> None:
         setup = self._setup
@@ -130,7 +134,9 @@ class _Guest:
         threading.excepthook = self._thread_raised
         if setup["initializer"] is not None:
             target, args = setup["initializer"]
-            targets.from_plain(target)(*args)
+            made = targets.from_plain(target)(*args)
+            if is_coroutine(made):
+                self._peer.coroutines.wait(made, contextvars.copy_context(), "initializer", None)
 
     def _thread_raised(self, args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloister import calling
 from cloister.errors import CallCancelled
+from cloister.guest.coroutines import Coroutines, is_coroutine
 from cloister.guest.interrupts import Interrupted, MainThread, Running, StopRequested
 from cloister.lanes.call_lane import CallLane, LaneClosed
 from cloister.objects.peer import Peer
@@ -59,6 +60,8 @@ class HostPeer(Peer):
         self.coming: dict[int, int] = {}
         """The call lanes that wait for a thread, by number; with the call that was given up meanwhile, or 0."""
         self._arriving = threading.Lock()
+        self.coroutines = Coroutines()
+        """Where coroutines run."""
         self._here = _Here()
 
     # -- calls of the host -------------------------------------------------------------------------------------------
@@ -94,13 +97,16 @@ class HostPeer(Peer):
         here = self._here
         running = here.running
         if not call.number:
-            return self._serve_one_way(here, call)
+            self._serve_one_way(here, call)
+            return None
         if call.options:
             calling.join(call.options.get("logical"))
         if running is None or here.served is not lane:  # a lane that the host opened for a thread of our own
             before, here.lane = here.lane, lane
             try:
-                return contextvars.copy_context().run(self.in_context, call)
+                context = contextvars.copy_context()
+                value = context.run(self.in_context, call)
+                return self.coroutines.wait(value, context, call.name, None) if is_coroutine(value) else value
             finally:
                 here.lane = before
         number, away, before = running.number, running.away, here.lane
@@ -108,7 +114,9 @@ class HostPeer(Peer):
         try:
             if call.number == running.unwanted:
                 raise CallCancelled(f"{call.name}() was given up before it began")
-            return contextvars.copy_context().run(self.in_context if call.options else self.invoke, call)
+            context = contextvars.copy_context()
+            value = context.run(self.in_context if call.options else self.invoke, call)
+            return self.coroutines.wait(value, context, call.name, running) if is_coroutine(value) else value
         except Interrupted as error:
             raise CallCancelled(f"{call.name}() was interrupted: its caller does not wait any more") from error
         finally:
@@ -116,7 +124,7 @@ class HostPeer(Peer):
             if running.cancelling:
                 running.settle(call.number)
 
-    def _serve_one_way(self, here: _Here, call: Call) -> Any:
+    def _serve_one_way(self, here: _Here, call: Call) -> None:
         """Run a call that nobody waits for: what it calls takes a lane of its own, because nobody reads this one."""
         running, here.running = here.running, None
         lane, here.lane = here.lane, here.own
@@ -124,19 +132,33 @@ class HostPeer(Peer):
         if running is not None:
             running.number = 0
         try:
-            return contextvars.copy_context().run(self.in_context, call)
+            context = contextvars.copy_context()
+            value = context.run(self.in_context, call)
+            if is_coroutine(value):
+                self._start_one_way(call.name, value, context)
         finally:
             if running is not None:
                 running.number = number
             here.own, here.lane = here.lane, lane
             here.running = running
 
-    def serve_shared(self, running: Running, call: Call) -> Any:
-        """Run a call of a shared lane, on a thread of its pool."""
+    def _start_one_way(self, name: str, coroutine: Any, context: contextvars.Context) -> None:
+        """Begin a coroutine that nobody waits for; what it returns is thrown away."""
+
+        def done(value: Any, error: BaseException | None) -> None:
+            if error is not None:
+                self.unheard(name, error)
+
+        if not self.coroutines.here:
+            self.coroutines.wait_for_room()
+        self.coroutines.start(coroutine, context, name, done)
+
+    def serve_shared(self, running: Running, call: Call, context: contextvars.Context) -> Any:
+        """Run a call of a shared lane, on a thread of its pool; where it gives a coroutine, that is returned."""
         here = self._here
         here.running = running
         try:
-            return contextvars.copy_context().run(self.in_context, call)
+            return context.run(self.in_context, call)
         except Interrupted as error:
             raise CallCancelled(f"{call.name}() was cancelled") from error
         finally:

@@ -22,7 +22,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from cloister.pipes.page import Page
 
@@ -64,7 +64,7 @@ class Running:
     thread does the same the other way round. So of a look and a change that cross, one sees the other.
     """
 
-    __slots__ = ("_lock", "away", "cancelling", "lane", "number", "pending", "serving", "thread", "unwanted")
+    __slots__ = ("_lock", "away", "cancelling", "lane", "number", "pending", "serving", "stop", "thread", "unwanted")
 
     def __init__(self, lane: int, serving: Collection[int] = ()) -> None:
         """`serving`: the numbers of the calls that are served on the lane, nested ones too; its thread keeps them."""
@@ -80,6 +80,8 @@ class Running:
         self.unwanted = 0
         """A call that was given up before it began, or after it was over."""
         self.cancelling = 0
+        self.stop: Callable[[], None] | None = None
+        """How the call is stopped that runs as a task while this thread waits for it; None where it runs here."""
         self._lock = threading.Lock()
 
     def interrupt(self, number: int) -> None:
@@ -92,6 +94,8 @@ class Running:
                     self.pending = number
             elif self.away:
                 self.pending = number
+            elif self.stop is not None:
+                self.stop()
             else:
                 _set_async_exc(self.thread, Interrupted)
                 return
@@ -108,6 +112,14 @@ class Running:
             except Interrupted:
                 pass
             self.cancelling = 0
+
+    def wait_for(self, stop: Callable[[], None]) -> None:
+        """The call goes on as a task, which `stop` stops. Raises `Interrupted` where that was on its way."""
+        with self._lock:
+            self.stop = stop
+        if self.cancelling:
+            for _ in range(_LOOKS):
+                pass
 
     def leave(self) -> None:
         """The call is about to wait for the host. Raises `Interrupted` where that was on its way."""
@@ -162,6 +174,8 @@ class MainThread:
                 running.pending = number
         elif running.away:
             running.pending = number
+        elif running.stop is not None:
+            running.stop()
         else:
             raise Interrupted
 

@@ -1,7 +1,10 @@
 """A bounded pool of threads for the calls of a shared lane.
 
 It is not a `ThreadPoolExecutor`, because the interpreter waits for the threads of that one before it ends, and a call
-that hangs would hang the end of the domain. Threads come when there is work and go after `IDLE_S` without. Any thread
+that hangs would hang the end of the domain. Threads come when there is work and go after `IDLE_S` without.
+
+A thread that waits for the host is *away*: it uses no CPU, and what it waits for may need another call to be served
+here. So it does not count, and another one may take its place; only `MAX_THREADS` bounds them all together. Any thread
 may enter.
 """
 
@@ -16,32 +19,47 @@ __all__ = ["Pool"]
 
 IDLE_S: Final = 5.0
 """How long a thread waits for more work. What belongs to a thread, a lane to the host for instance, lasts as long."""
+MAX_THREADS: Final = 512
+"""All threads of a pool, with those that are away."""
 
 
 class Pool:
-    """At most `size` threads, with a queue of at most `room` jobs before them."""
+    """At most `size` threads at work, with a queue of jobs before them."""
 
-    def __init__(self, size: int, room: int, name: str) -> None:
-        self._size, self._room, self._name = size, room, name
+    def __init__(self, size: int, room: int, name: str, space: Callable[[], None]) -> None:
+        """`room` is how many jobs should wait at most; `space` is called when a job was taken from a full queue."""
+        self._size, self._room, self._name, self._space = size, room, name, space
         self._jobs: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
-        self._space = threading.Condition(self._lock)
         self._threads = 0
         self._idle = 0
+        self._away = 0
         self._closed = False
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be given to it for now."""
+        return len(self._jobs) >= self._room
+
     def run(self, job: Callable[[], None]) -> None:
-        """Run a job when a thread is free. Waits while too many wait already. A job raises nothing."""
+        """Run a job when a thread is free. A job raises nothing."""
         with self._lock:
-            while len(self._jobs) >= self._room and not self._closed:
-                self._space.wait()
+            if self._closed:
+                return
             self._jobs.append(job)
-            if self._idle >= len(self._jobs):
-                self._work.notify()
-            elif self._threads < self._size:
-                self._threads += 1
-                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+            self._help()
+
+    def leave(self) -> None:
+        """The calling thread, one of the pool's, is about to wait for the host: another one may take its place."""
+        with self._lock:
+            self._away += 1
+            self._help()
+
+    def come_back(self) -> None:
+        """The calling thread goes on; for the rest of its job there may be one too many at work."""
+        with self._lock:
+            self._away -= 1
 
     def close(self) -> None:
         """Run nothing more that has not begun; the threads end."""
@@ -49,11 +67,30 @@ class Pool:
             self._closed = True
             self._jobs.clear()
             self._work.notify_all()
-            self._space.notify_all()
+
+    def _help(self) -> None:
+        """See to it that somebody takes a job that waits. The lock is held."""
+        if not self._jobs:
+            return
+        if self._idle >= len(self._jobs):
+            self._work.notify()
+        elif self._at_work < self._size and self._threads < MAX_THREADS:
+            self._threads += 1
+            try:
+                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+            except RuntimeError:  # the system has no thread left: one that runs takes the job later
+                self._threads -= 1
+
+    @property
+    def _at_work(self) -> int:
+        return self._threads - self._away
 
     def _serve(self) -> None:
         while True:
             with self._lock:
+                if self._at_work > self._size and not self._closed:  # it came back while another had its place
+                    self._threads -= 1
+                    return
                 if not self._jobs and not self._closed:
                     self._idle += 1
                     self._work.wait(IDLE_S)
@@ -61,7 +98,9 @@ class Pool:
                 if not self._jobs or self._closed:
                     self._threads -= 1
                     return
+                was_full = self.full
                 job = self._jobs.popleft()
-                self._space.notify()
+            if was_full:
+                self._space()
             job()
             del job  # with what it holds: a thread that waits keeps no arguments alive

@@ -14,13 +14,14 @@ import types
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from cloister.guest.coroutines import is_coroutine
 from cloister.guest.program import run_file, run_program
 from cloister.objects import targets
 from cloister.objects.marks import Shared
 from cloister.wire.registry import DEFAULT_REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from cloister.guest.host import HostPeer
 
@@ -57,11 +58,14 @@ class Service:
     def create(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Make an object: a copy travels where its type is marked by value, a proxy otherwise."""
         made = targets.from_plain(target)(*args, **kwargs)
-        return made if type(made) in DEFAULT_REGISTRY.by_type else Shared(made)
+        return _made_later(made, _handed_out) if is_coroutine(made) else _handed_out(made)
 
-    def create_handle(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> int:
+    def create_handle(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Make an object and hand out its id alone: nothing of its type travels."""
         made = targets.from_plain(target)(*args, **kwargs)
+        return _made_later(made, self._number) if is_coroutine(made) else self._number(made)
+
+    def _number(self, made: object) -> int:
         exports = self.peer.exports
         return exports.hand_out(made, exports.view(type(made))).number
 
@@ -69,7 +73,7 @@ class Service:
         """Call a function."""
         return targets.from_plain(target)(*args, **kwargs)
 
-    def map(self, target: list[Any], columns: list[list[Any]]) -> list[Any]:
+    def map(self, target: list[Any], columns: list[list[Any]]) -> Any:
         """Call a function once for each row of the columns; return the results, and the exceptions by their places.
 
         Flat lists, because a list for each item would take longer than most functions do.
@@ -83,6 +87,8 @@ class Service:
                 for value in items:
                     add(value)
                 if len(results) == len(columns[0]):
+                    if results and is_coroutine(results[0]):
+                        return _mapped_later(results, failures, self.peer.describe)
                     return [results, failures]
                 raise StopIteration  # the function itself has raised it, which looks like the end
             except Exception as error:
@@ -118,3 +124,33 @@ class Service:
     def run_path(self, path: str, args: list[str]) -> int:
         """Run a file as a program; return its exit code."""
         return run_file(path, args)
+
+
+def _handed_out(made: object) -> object:
+    return made if type(made) in DEFAULT_REGISTRY.by_type else Shared(made)
+
+
+async def _made_later(made: Awaitable[object], hand_out: Callable[[object], Any]) -> Any:
+    """What a factory makes that is an ``async def``."""
+    return hand_out(await made)
+
+
+async def _mapped_later(
+    results: list[Any], failures: dict[int, Any], describe: Callable[[BaseException], Any]
+) -> list[Any]:
+    """As `Service.map` for an ``async def``: the items run one after the other, on the loop."""
+    rest = list(enumerate(results))[::-1]
+    try:
+        while rest:
+            index, made = rest.pop()
+            if is_coroutine(made):
+                try:
+                    results[index] = await made
+                except Exception as error:
+                    failures[index] = describe(error)
+                    results[index] = None
+    finally:  # where it was cancelled
+        for _, made in rest:
+            if is_coroutine(made):
+                made.close()
+    return [results, failures]

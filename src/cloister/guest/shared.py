@@ -1,63 +1,89 @@
-"""A shared lane, served: many calls at once, each on a thread of a bounded pool.
+"""A shared lane, served: many calls at once, each on a thread of a bounded pool or, as a coroutine, on the loop.
 
-One thread reads the lane and hands each call to the pool; whoever has run a call writes its answer. It stops reading
-while `MAX_WAITING` calls wait, so a host that is too fast waits and this process does not grow. A cancelled call that
-has not begun is not begun; one that runs is interrupted. The host's end is `cloister.lanes.shared_lane`.
+One thread reads the lane and hands each call to the pool; whoever has run a call encodes its answer and writes it. What
+the pipe does not take at once is written by the reading thread, so nobody else ever waits for the pipe, and the thread
+of the loop can't be held up by a host that does not read. Reading stops while `MAX_WAITING` calls wait for a thread,
+`MAX_OPEN` coroutines run or `MAX_UNSENT` bytes are not written, so a host that is too fast waits and this process does
+not grow. A cancelled call that has not begun is not begun; one that runs is interrupted. The host's end is
+`cloister.lanes.shared_lane`.
+
+Encoding may run code of the user's, which may call the host and take long, so it holds no lock: each answer is encoded
+with a codec that nobody else has at that moment. A type is described once by each codec, and a codec is given back only
+when its frame has its place in the row; so no frame relies on a description that comes after it.
 """
 
 from __future__ import annotations
 
+import contextvars
 import os
+import select
+import sys
 import threading
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import CallCancelled, MarshalError, ProtocolError
+from cloister.guest.coroutines import Started, is_coroutine
 from cloister.guest.interrupts import Interrupted, Running
 from cloister.guest.pool import Pool
 from cloister.lanes.conversation import Call, part_frame, raise_frame, read_call, reply_frame
-from cloister.lanes.shared_lane import read_frames, write_all
+from cloister.lanes.frame_lane import READ_BYTES
+from cloister.wire.frames import FrameDecoder
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
     from cloister.guest.host import HostPeer
     from cloister.pipes.duplex import LaneEnd
     from cloister.wire.frames import Buffer, Frame
+    from cloister.wire.values import Codec
 
 __all__ = ["SharedServing"]
 
 MAX_THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
-"""Calls of one shared lane that run at the same time; as `concurrent.futures` chooses it."""
+"""Calls of one shared lane that run at the same time; as `concurrent.futures` chooses it. Those that wait for the host
+do not count."""
 MAX_WAITING: Final = 4096
 """Calls that were read and have no thread yet. Reading further ahead than this gains nothing."""
+MAX_UNSENT: Final = 16 * 1024 * 1024
+"""Bytes of answers that the pipe has not taken. Beyond that nothing is read, and who has an answer waits with it."""
+
+LOOK_MS: Final = 10
+"""How often is looked at what tells nobody that it has changed."""
 
 
 class SharedServing:
     """One shared lane, and what runs for it."""
 
     def __init__(self, peer: HostPeer, number: int, end: LaneEnd) -> None:
+        """Take over the descriptors of `end`. Raises OSError where none are left."""
         self._peer, self._lane, self._end = peer, number, end
-        self._hearing, self._saying, self._copying = peer.shared_codecs()
+        self._hearing, saying, copying = peer.shared_codecs()
+        self._spare: list[tuple[Codec, Codec]] = [(saying, copying)]
         self._heard = 0
-        self._pool = Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}")
-        self._writing = threading.Lock()
         self._state = threading.Lock()
         self._waiting: set[int] = set()
         self._unwanted: set[int] = set()
-        self._running: dict[int, Running] = {}
+        self._running: dict[int, Running | Started] = {}
+        self._told: set[int] = set()
+        """Calls that run and were told to stop."""
+        self._out = _Out(end.writer)
+        self._pool = Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}", self._out.wake)
         peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
     def serve(self) -> None:
         """Serve until the host closes the lane. Raises ProtocolError where the host breaks the rules."""
         try:
-            for frame in read_frames(self._end.reader):
-                self._take(frame)
+            self._loop()
         finally:
             del self._peer.shared[self._lane]
             self._pool.close()
-            with self._writing:
-                self._end.close()
-                self._end = None  # type: ignore[assignment]  # nobody looks at it without the lock
+            with self._state:
+                left = [each for each in self._running.values() if type(each) is Started]
+            for started in left:
+                started.cancel()  # nobody waits for its answer
+            self._out.close()
+            self._end.close()
 
     def interrupt(self, number: int) -> None:
         """Stop a call, or see to it that it does not begin. Called by the control thread."""
@@ -66,7 +92,12 @@ class SharedServing:
                 self._unwanted.add(number)  # the control channel was faster than the lane
             self._waiting.discard(number)
             running = self._running.get(number)
-            if running is not None:
+            if running is None:
+                return
+            self._told.add(number)
+            if type(running) is Started:
+                running.cancel()
+            elif isinstance(running, Running):
                 running.interrupt(number)
 
     def runs(self, number: int) -> bool:
@@ -77,6 +108,46 @@ class SharedServing:
     def running(self) -> list[int]:
         """The numbers of the calls that run."""
         return list(self._running)
+
+    # -- the lane's thread -------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
+        reader, writer = self._end
+        decoder, out = FrameDecoder(), self._out
+        poll = select.poll()
+        for fd in (out.wake_reader, reader, writer):
+            poll.register(fd, select.POLLIN)
+        before: tuple[bool, bool] | None = None
+        while True:
+            reading, writing = not (self._pool.full or out.full or self._peer.coroutines.full), out.unsent > 0
+            if (reading, writing) != before:
+                # What is asked for nothing still tells that the other end is closed.
+                poll.modify(reader, select.POLLIN if reading else 0)
+                poll.modify(writer, select.POLLOUT if writing else 0)
+                before = reading, writing
+            # The end of a coroutine does not wake this thread, so it looks.
+            ready = dict(poll.poll(None if reading else LOOK_MS))
+            if out.wake_reader in ready:
+                out.woken()
+            if writer in ready:
+                if not ready[writer] & select.POLLOUT:
+                    return
+                out.push()
+            if reader not in ready:
+                continue
+            if not reading:
+                return  # the host has closed the lane
+            try:
+                data = os.read(reader, READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            decoder.feed(data)
+            while (frame := decoder.next_frame()) is not None:
+                self._take(frame)
 
     def _take(self, frame: Frame) -> None:
         if frame.kind != Kind.CALL:
@@ -94,10 +165,13 @@ class SharedServing:
             self._waiting.discard(heard.number)
             self._answer(heard.number, None, heard.error)
 
+    # -- a thread of the pool ----------------------------------------------------------------------------------------
+
     def _run(self, call: Call) -> None:
         number = call.number
-        running = Running(self._lane)
+        running = _Lent(self._lane, self._pool)
         running.number = number
+        context = contextvars.copy_context()
         error: BaseException | None = None
         value: Any = None
         try:
@@ -106,38 +180,220 @@ class SharedServing:
                     return  # nobody waits for its answer
                 self._waiting.discard(number)
                 self._running[number] = running
-            value = self._peer.serve_shared(running, call)
+            value = self._peer.serve_shared(running, call, context)
+            if is_coroutine(value):
+                self._hand_over(call, value, context)
+                return
         except Interrupted:
             error = CallCancelled(f"{call.name}() was cancelled")
         except BaseException as raised:
             error = raised
-        finally:
-            with self._state:
-                self._running.pop(number, None)
+        self._over(number)
+        self._out.wait_for_room()
         self._answer(number, value, error, call.copy)
 
-    def _answer(self, number: int, value: Any, error: BaseException | None, copy: bool = False) -> None:
-        with self._writing:
-            if self._end is None:
-                return  # the host has closed the lane; nobody waits
-            try:
-                write_all(self._end.writer, self._encode(number, value, error, copy))
-            except OSError:
-                pass  # the host is about to close the lane
+    def _hand_over(self, call: Call, coroutine: Any, context: contextvars.Context) -> None:
+        """Let the loop run what the call has returned; this thread is free again."""
+        number = call.number
+
+        def done(value: Any, error: BaseException | None) -> None:
+            self._over(number)
+            self._answer(number, value, error, call.copy)
+
+        started = self._peer.coroutines.start(coroutine, context, call.name, done)
+        with self._state:
+            if number in self._running:
+                self._running[number] = started
+            told = number in self._told
+        if told:
+            started.cancel()
+
+    # -- whoever has run a call --------------------------------------------------------------------------------------
+
+    def _over(self, number: int) -> None:
+        with self._state:
+            self._running.pop(number, None)
+            self._told.discard(number)
 
     def tell_part(self, number: int, value: Any) -> None:
-        """Tell something of a call that runs, before its answer. Raises MarshalError where it can't travel."""
-        with self._writing:
-            if self._end is not None:
-                try:
-                    write_all(self._end.writer, part_frame(self._saying, number, value))
-                except OSError:
-                    pass  # the host is about to close the lane
+        """Tell something of a call that runs, before its answer; it has left this process when this returns.
 
-    def _encode(self, number: int, value: Any, error: BaseException | None, copy: bool) -> list[Buffer]:
+        Raises MarshalError where it can't travel. Not to be called by the loop's thread.
+        """
+        codecs = self._take_codecs()
+        try:
+            self._out.put(part_frame(codecs[0], number, value))
+        finally:
+            self._spare.append(codecs)
+        self._out.flush()
+
+    def _answer(self, number: int, value: Any, error: BaseException | None, copy: bool = False) -> None:
+        codecs = self._take_codecs()
+        self._out.put(self._encode(codecs, number, value, error, copy))
+        self._spare.append(codecs)
+
+    def _take_codecs(self) -> tuple[Codec, Codec]:
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return self._peer.shared_codecs()[1:]
+
+    def _encode(
+        self, codecs: tuple[Codec, Codec], number: int, value: Any, error: BaseException | None, copy: bool
+    ) -> list[Buffer]:
+        saying, copying = codecs
         if error is None:
             try:
-                return reply_frame(self._copying if copy else self._saying, number, value)
+                return reply_frame(copying if copy else saying, number, value)
             except MarshalError as refused:
                 error = refused
-        return raise_frame(self._saying, number, self._peer.describe(error))
+        return raise_frame(saying, number, self._peer.describe(error))
+
+
+class _Lent(Running):
+    """A call that lends its thread to the pool while it waits for the host."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, lane: int, pool: Pool) -> None:
+        super().__init__(lane)
+        self._pool = pool
+
+    def leave(self) -> None:
+        self._pool.leave()
+        super().leave()
+
+    def come_back(self) -> None:
+        self._pool.come_back()
+        super().come_back()
+
+
+class _Out:
+    """The row of frames that are to be written. Any thread may put; who finds the pipe free writes for all.
+
+    Nobody waits for the lock: a finalizer that the collector runs in the middle of a write may put as well.
+    """
+
+    def __init__(self, writer: int) -> None:
+        """Write to `writer`, which does not block. Raises OSError where no descriptor is left for waking."""
+        self._writer = writer
+        self.wake_reader, self._wake_writer = os.pipe()
+        if sys.platform != "win32":
+            os.set_blocking(self.wake_reader, False)
+            os.set_blocking(self._wake_writer, False)
+        self._ready: deque[list[Buffer]] = deque()
+        self._pieces: deque[memoryview] = deque()
+        self._writing = threading.Lock()
+        self._waking = threading.RLock()
+        self._room = threading.Condition(threading.Lock())
+        self._blocked = 0
+        """Threads that wait for room."""
+        self.unsent = 0
+        """Bytes that the pipe has not taken."""
+        self._closed = False
+
+    @property
+    def full(self) -> bool:
+        """Whether more waits than should."""
+        return self.unsent > MAX_UNSENT
+
+    def put(self, data: list[Buffer]) -> None:
+        """Add a frame, and write what the pipe takes. Never waits."""
+        self._ready.append(data)
+        if not self.unsent:
+            self.push()
+            if self.unsent:
+                self.wake()
+
+    def push(self) -> None:
+        """Write what the pipe takes."""
+        # Whoever has put a frame while the lock was held finds it written by who held it, or comes again here.
+        while self._ready or self._pieces:
+            if not self._writing.acquire(blocking=False):
+                return
+            try:
+                blocked = self._closed or not self._write()
+            finally:
+                self._writing.release()
+            if blocked:
+                return
+
+    def flush(self) -> None:
+        """Wait until the pipe has taken everything. Not on the loop's thread."""
+        if sys.platform == "win32":
+            raise NotImplementedError
+        while self.unsent and not self._closed:
+            poll = select.poll()
+            poll.register(self._writer, select.POLLOUT)
+            poll.poll(LOOK_MS)
+            self.push()
+
+    def wait_for_room(self) -> None:
+        """Wait while more waits than should. Not on the loop's thread, and not on the one that reads the lane."""
+        if self.full:
+            with self._room:
+                self._blocked += 1
+                self._room.wait_for(lambda: self._closed or not self.full)
+                self._blocked -= 1
+
+    def wake(self) -> None:
+        """Let the lane's thread look again."""
+        with self._waking:
+            if not self._closed:
+                try:
+                    os.write(self._wake_writer, b"\0")
+                except BlockingIOError:
+                    pass  # it is awake
+
+    def woken(self) -> None:
+        """The lane's thread is awake."""
+        try:
+            os.read(self.wake_reader, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Write nothing any more. Called by the lane's thread, before it closes the lane."""
+        with self._waking:
+            self._closed = True
+            os.close(self.wake_reader)
+            os.close(self._wake_writer)
+        with self._writing, self._room:
+            self._drop()
+            self._room.notify_all()
+
+    def _drop(self) -> None:
+        self._ready.clear()
+        self._pieces.clear()
+        self.unsent = 0
+
+    def _write(self) -> bool:
+        """Write all that is there; False where the pipe is full. The lock is held."""
+        pieces = self._pieces
+        while True:
+            while pieces:
+                piece = pieces[0]
+                try:
+                    sent = os.write(self._writer, piece)
+                except BlockingIOError:
+                    return False
+                except OSError:  # the host is about to close the lane
+                    self._drop()
+                    return True
+                self.unsent -= sent
+                if sent == len(piece):
+                    pieces.popleft()
+                else:
+                    pieces[0] = piece[sent:]
+                if self._blocked and not self.full:
+                    with self._room:
+                        self._room.notify_all()
+            try:
+                frame = self._ready.popleft()
+            except IndexError:
+                return True
+            for part in frame:
+                view = memoryview(part)
+                view = view if view.ndim == 1 and view.itemsize == 1 else view.cast("B")
+                self.unsent += len(view)
+                pieces.append(view)
