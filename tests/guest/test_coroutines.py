@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +14,9 @@ from typing import Any
 import pytest
 
 import cloister
-from cloister import calling
+from cloister import calling, is_proxy
 from cloister.domain import events
-from cloister.errors import CallCancelled, CallTimeout, RemoteError
+from cloister.errors import CallTimeout, RemoteError
 
 Make = Callable[..., cloister.Domain]
 JOIN_S = 20.0
@@ -58,8 +60,7 @@ def test_async_def_is_called_like_a_function(make: Make) -> None:
     assert domain.eval("coroutines.echo(4)") == 4
     assert domain.submit("coroutines:echo", 5).result(JOIN_S) == 5
     assert cloister.submit(made.add, 6).result(JOIN_S) == 10
-    handle = domain.create_handle("coroutines:make_account", 8)
-    assert handle.name if hasattr(handle, "name") else True
+    assert is_proxy(domain.create_handle("coroutines:make_account", 8))
 
 
 def test_async_def_is_mapped(make: Make) -> None:
@@ -158,7 +159,6 @@ def test_cancelled_future_cancels_the_task(make: Make) -> None:
     until(lambda: notes.has("begun"))
     assert future.cancel()
     until(lambda: notes.has("CancelledError"))
-    until(lambda: len(domain.status().running) <= 1)
     domain.call("coroutines:open_gate", "other")
     assert other.result(JOIN_S) == "other"
 
@@ -263,12 +263,12 @@ def test_calls_in_call_backs_do_not_starve_the_pool(make: Make) -> None:
     """Many submitted calls wait in call-backs for one that is submitted after them: it is served all the same."""
     domain = make()
     released = threading.Event()
-    waiting = [domain.submit("errands:call", lambda: released.wait(JOIN_S)) for _ in range(100)]
+    waiting = [domain.submit("errands:call", lambda: released.wait(JOIN_S)) for _ in range(30)]
     domain.submit("errands:call", released.set).result(JOIN_S)
     assert all(future.result(JOIN_S) for future in waiting)
 
 
-def test_getstate_that_waits_for_another_call_does_not_block_the_lane(make: Make) -> None:
+def test_getstate_that_waits_for_another_call_does_not_block_the_lane(make: Make, modules: Path) -> None:
     """An answer whose ``__getstate__`` calls the host is encoded without holding up the other answers of its lane."""
     domain = make()
     results: list[Any] = []
@@ -277,6 +277,11 @@ def test_getstate_that_waits_for_another_call_does_not_block_the_lane(make: Make
         results.append(domain.submit("operator:add", 1, 1).result(JOIN_S))
         return 5
 
+    sys.path.append(str(modules))
+    try:
+        importlib.import_module("asking")
+    finally:
+        sys.path.remove(str(modules))
     future = domain.submit("asking:make", ask)
     assert future.result(JOIN_S).answer == 5
     assert results

@@ -77,15 +77,14 @@ def test_cancelled_future_is_over_at_once_and_stops_the_guest(domain: cloister.D
 def test_cancelled_call_that_has_not_begun_never_begins(start: Start) -> None:
     """Calls that wait for a thread over there and are cancelled are not begun."""
     domain = start()
-    release = threading.Event()
-    holders = [domain.submit("errands:call", lambda: release.wait(JOIN_S)) for _ in range(32)]
+    holders = [domain.submit("errands:hold") for _ in range(32)]
     waiting = [domain.submit("errands:keep", number) for number in range(20)]
     assert all(future.cancel() for future in waiting)
     # A new lane comes on the same channel as the cancels, and after them.
     newcomer = threading.Thread(target=domain.call, args=("operator:add", 1, 1))
     newcomer.start()
     newcomer.join(JOIN_S)
-    release.set()
+    domain.call("errands:let_go")
     concurrent.futures.wait(holders, timeout=JOIN_S)
     domain.submit("operator:add", 1, 1).result(JOIN_S)
     assert domain.call("errands:kept") == []

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 _box: list[Any] = []
+_held = threading.Event()
 
 
 def add(a: int, b: int) -> int:
@@ -27,6 +28,16 @@ def sleep(seconds: float) -> float:
     """Sleep in one system call."""
     time.sleep(seconds)
     return seconds
+
+
+def hold() -> None:
+    """Wait until `let_go`."""
+    _held.wait(60)
+
+
+def let_go() -> None:
+    """Let all those go on that hold."""
+    _held.set()
 
 
 def blocking_read() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GuestThreads"]
 
-THREADS = 8
+THREADS = 32
 """Calls of one guest's own threads that are served at once."""
 
 _log = logging.getLogger("cloister")

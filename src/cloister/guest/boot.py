@@ -162,7 +162,11 @@ class _Guest:
             fallback.start()
             return
         if role == Role.SHARED:
-            serve: Callable[[], None] = SharedServing(self._peer, number, end).serve
+            try:
+                serve: Callable[[], None] = SharedServing(self._peer, number, end).serve
+            except OSError:  # no descriptor is left here
+                end.close()
+                return
         else:
             serve = partial(self._peer.serve_lane, number, end)
         threading.Thread(target=serve, name=f"cloister-lane-{number}", daemon=True).start()

@@ -41,7 +41,7 @@ def invoke(exports: Exports, call: Call, rebuild: Callable[[Any], BaseException]
             return [method(value)]
         except StopIteration:
             return []
-    if name == "__exit__":
+    if name in ("__exit__", "__aexit__"):
         if len(call.args) != 1:
             raise Misaimed("a context is left with one description of an exception, or nil")
         described = call.args[0]

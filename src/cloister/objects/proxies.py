@@ -113,6 +113,9 @@ def make_class(description: Description, expected: type | None = None) -> type[P
         namespace[name] = _SPECIAL.get(name, _remote_special)(name)
     if "__next__" in namespace and "__iter__" in namespace:
         namespace["__iter__"] = _iterator_itself
+    if "__aenter__" in namespace and "__aexit__" in namespace and not {"__enter__", "__exit__"} & namespace.keys():
+        # A host without a loop enters an asynchronous context with `with`: its calls wait for the coroutines.
+        namespace["__enter__"], namespace["__exit__"] = namespace["__aenter__"], namespace["__aexit__"]
     if "__eq__" in namespace and "__hash__" not in namespace:
         namespace["__hash__"] = None  # as the remote type itself
     if expected is not None:
@@ -209,4 +212,8 @@ def _iterator_itself(self: Proxy) -> Proxy:
     return self
 
 
-_SPECIAL: dict[str, Callable[[str], Callable[..., Any]]] = {"__next__": _remote_next, "__exit__": _remote_exit}
+_SPECIAL: dict[str, Callable[[str], Callable[..., Any]]] = {
+    "__next__": _remote_next,
+    "__exit__": _remote_exit,
+    "__aexit__": _remote_exit,
+}
