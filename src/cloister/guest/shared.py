@@ -322,7 +322,7 @@ class _Out:
         """Wait until the pipe has taken everything. Not on the loop's thread."""
         if sys.platform == "win32":
             raise NotImplementedError
-        while self.unsent and not self._closed:
+        while (self.unsent or self._ready) and not self._closed:
             poll = select.poll()
             poll.register(self._writer, select.POLLOUT)
             poll.poll(LOOK_MS)
