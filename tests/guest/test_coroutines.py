@@ -133,19 +133,21 @@ def test_coroutine_called_by_a_call_back_runs_while_the_main_thread_waits(make: 
 def test_time_out_cancels_the_task(make: Make, thread: str) -> None:
     """A call whose time is up is cancelled as asyncio does it, whichever thread waits for it; the domain serves on."""
     domain = make()
-    domain.call("coroutines:notes")
+    notes = Notes(domain)
+    seconds = 0.1
 
     def call() -> None:
         with pytest.raises(CallTimeout):
-            domain.with_options(timeout=0.1).call("coroutines:forever")
+            domain.with_options(timeout=seconds).call("coroutines:forever")
 
-    if thread == "main":
-        call()
-    else:
-        worker = threading.Thread(target=call)
-        worker.start()
-        worker.join(JOIN_S)
-    notes = Notes(domain)
+    while not notes.has("begun"):  # on a busy machine the first ones may be over before they have begun
+        if thread == "main":
+            call()
+        else:
+            worker = threading.Thread(target=call)
+            worker.start()
+            worker.join(JOIN_S)
+        seconds *= 2
     until(lambda: notes.has("CancelledError"))
     assert domain.call("coroutines:echo", 1) == 1
 
@@ -170,7 +172,7 @@ def test_nested_coroutine_that_times_out_unwinds_before_its_caller_goes_on(make:
 
     def nested() -> str:
         with pytest.raises(CallTimeout):
-            domain.with_options(timeout=0.1).call("coroutines:forever")
+            domain.with_options(timeout=0.5).call("coroutines:forever")
         return ",".join(domain.call("coroutines:notes"))
 
     assert domain.call("errands:call", nested) == "begun,CancelledError"
@@ -181,9 +183,10 @@ def test_coroutine_that_swallows_cancellation_holds_up_nobody(make: Make) -> Non
     domain = make()
     domain.call("coroutines:notes")
     future = domain.submit("coroutines:stubborn", 30)
-    with pytest.raises(CallTimeout):
-        domain.with_options(timeout=0.1).call("coroutines:stubborn", 30)
     notes = Notes(domain)
+    until(lambda: notes.has("begun"))
+    with pytest.raises(CallTimeout):
+        domain.with_options(timeout=0.5).call("coroutines:stubborn", 30)
     until(lambda: notes.has("swallowed"))
     assert future.cancel()
     assert domain.call("coroutines:echo", 1) == 1
