@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from cloister.objects.marks import by_reference, code, pickled, share
     from cloister.objects.proxies import is_proxy
     from cloister.report import Reason, Report
+    from cloister.travel import trace_context, tracing, travels
     from cloister.wire.registry import by_value
 
 __all__ = [
@@ -106,6 +107,9 @@ __all__ = [
     "share",
     "submit",
     "timeout",
+    "trace_context",
+    "tracing",
+    "travels",
 ]
 
 _MODULES = {
@@ -134,6 +138,9 @@ _HOMES = {
     "share": "cloister.objects.marks",
     "submit": "cloister.domain.functions",
     "timeout": "cloister.calling",
+    "trace_context": "cloister.travel",
+    "tracing": "cloister.travel",
+    "travels": "cloister.travel",
 }
 
 

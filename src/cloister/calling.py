@@ -4,7 +4,8 @@ Here are the context variables and `timeout`; lanes and domains read them. They 
 code, so that threads and tasks do not disturb each other; a served call runs in a copy.
 
 A *logical thread* crosses walls: what a domain runs for a thread of its host, nested call-backs included, has the
-identity of that thread.
+identity of that thread. A *strand* is one course of code that runs: a logical thread, or a call beside it that nobody
+waits for, such as a submitted one. What is exclusive belongs to a strand, because two of them may run at once.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from cloister import travel
 from cloister.errors import CallTimeout
 
 __all__ = [
     "Introduced",
     "adopt",
+    "begin_strand",
     "deadline",
     "join",
     "kill_after",
     "limits",
     "logical_thread",
     "options",
+    "options_beside",
+    "options_down",
     "seconds_from_0",
+    "strand",
     "timeout",
     "timeout_or_none",
 ]
@@ -44,6 +50,9 @@ It does not travel: a guest does not kill for its host."""
 _served: ContextVar[int] = ContextVar("cloister.logical_thread", default=0)
 """The logical thread for which this context serves a call; 0 where it serves none."""
 
+_strand: ContextVar[int] = ContextVar("cloister.strand", default=0)
+"""The strand of this context, where that is another one than its logical thread."""
+
 _numbers = itertools.count(1)
 
 _LONGEST_S = 2_000_000.0
@@ -54,6 +63,7 @@ class Introduced(Protocol):
     """Something that remembers which logical thread spoke last on it."""
 
     logical: int
+    strand: int
 
 
 class _Own(threading.local):
@@ -113,9 +123,26 @@ def logical_thread() -> int:
     """The identity of the logical thread that runs here: the same on both sides of a wall, and never used twice."""
     number = _served.get() or _own.number
     if not number:
-        # The pid in front: threads of a guest's own are not to be taken for threads of the host.
-        number = _own.number = os.getpid() << 32 | next(_numbers)
+        number = _own.number = _new_number()
     return number
+
+
+def strand() -> int:
+    """The identity of the strand that runs here: the same on both sides of a wall, and never used twice."""
+    return _strand.get() or logical_thread()
+
+
+def begin_strand() -> int:
+    """Let what runs in this context from here on be a strand of its own, of the same logical thread; return which."""
+    number = _new_number()
+    _served.set(logical_thread())
+    _strand.set(number)
+    return number
+
+
+def _new_number() -> int:
+    # The pid in front: threads of a guest's own are not to be taken for threads of the host.
+    return os.getpid() << 32 | next(_numbers)
 
 
 def options(limit: float | None, name: str, lane: Introduced | None = None) -> dict[str, Any] | None:
@@ -132,9 +159,30 @@ def options(limit: float | None, name: str, lane: Introduced | None = None) -> d
         chosen["left"] = int(left * 1e9)
     if lane is not None:
         logical = logical_thread()
-        if lane.logical != logical:
+        running = _strand.get() or logical
+        if lane.logical != logical or lane.strand != running:
             chosen["logical"] = lane.logical = logical
+            lane.strand = running
+            if running != logical:
+                chosen["strand"] = running
     return chosen or None
+
+
+def options_down(limit: float | None, name: str, lane: Introduced | None = None) -> dict[str, Any] | None:
+    """As `options`, for a call into a domain: with the context variables that travel and the trace context."""
+    chosen = options(limit, name, lane)
+    if travel.is_packed():
+        chosen = chosen or {}
+        travel.pack(chosen)
+    return chosen or None
+
+
+def options_beside(limit: float | None, name: str) -> dict[str, Any]:
+    """As `options_down`, for a call that runs beside its caller, as a strand of its own."""
+    chosen = options_down(limit, name) or {}
+    chosen["logical"] = logical_thread()
+    chosen["strand"] = _new_number()
+    return chosen
 
 
 def _earlier(seconds: float) -> float | None:
@@ -154,10 +202,14 @@ def adopt(options: dict[str, Any]) -> None:
     left = options.get("left")
     if type(left) is int:
         deadline.set(_earlier(left / 1e9))
-    join(options.get("logical"))
+    join(options.get("logical"), options.get("strand"))
 
 
-def join(logical: Any) -> None:
-    """Serve a logical thread in this context from here on, if `logical` is the identity of one."""
+def join(logical: Any, strand: Any = None) -> None:
+    """Serve a logical thread in this context from here on, if `logical` is the identity of one.
+
+    `strand` is given where that is another one than the thread's own.
+    """
     if type(logical) is int:
         _served.set(logical)
+        _strand.set(strand if type(strand) is int else 0)

@@ -15,9 +15,10 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import Future
+from sys import modules
 from typing import TYPE_CHECKING, Any
 
-from cloister import calling
+from cloister import calling, travel
 from cloister.domain.crew import Crew
 from cloister.domain.lane_rack import LaneRack
 from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
@@ -72,7 +73,7 @@ class GuestPeer(Peer):
         self._shared: SharedLane | None = None
         self._rack: LaneRack | None = None
         if max_concurrency is not None:
-            self._rack = LaneRack(max_concurrency, self._new_lane)
+            self._rack = LaneRack(max_concurrency, self._new_lane, name)
             self._submitted = Crew(max_concurrency, f"cloister-{name}-submitted")
             self._main_role = Role.MAIN_ONLY if max_concurrency == 1 else Role.MAIN
         else:
@@ -92,9 +93,9 @@ class GuestPeer(Peer):
                 return self._call_first(target, name, args, kwargs, flags, limit)
             here.lane = None
             try:
-                if limit is None:
+                if limit is None and not travel.marked and travel.TRACER not in modules and not travel.traced:
                     return lane.call(target, name, args, kwargs, None, flags)
-                return lane.call(target, name, args, kwargs, calling.options(limit, name), flags, limit)
+                return lane.call(target, name, args, kwargs, calling.options_down(limit, name), flags, limit)
             finally:
                 here.lane = lane
         except LaneClosed:
@@ -109,7 +110,7 @@ class GuestPeer(Peer):
         here = self._here
         lane = self._acquire(limit)
         try:
-            value = lane.call(target, name, args, kwargs, calling.options(limit, name, lane), flags, limit)
+            value = lane.call(target, name, args, kwargs, calling.options_down(limit, name, lane), flags, limit)
             here.told = None  # the guest has done what it was told before
             return value
         finally:
@@ -125,7 +126,7 @@ class GuestPeer(Peer):
                 lane, mine = self._acquire(limit), False
             here.lane = None
             try:
-                lane.tell(target, name, args, kwargs, calling.options(limit, name, lane), limit)
+                lane.tell(target, name, args, kwargs, calling.options_down(limit, name, lane), limit)
                 here.told = lane if self._rack is not None else None
             finally:
                 if mine:
@@ -146,9 +147,7 @@ class GuestPeer(Peer):
         limit = calling.deadline.get()
         try:
             shared = self._shared_lane()
-            options = calling.options(limit, name) or {}
-            options["logical"] = calling.logical_thread()
-            return shared.submit(target, name, args, kwargs, options, limit)
+            return shared.submit(target, name, args, kwargs, calling.options_beside(limit, name), limit)
         except LaneClosed:
             raise self.life.ended(name) from None
 
@@ -158,7 +157,7 @@ class GuestPeer(Peer):
         """Where lanes are limited, a call that nobody waits for takes one too, on a thread of ours."""
         future: Future[Any] = Future()
         context = contextvars.copy_context()
-        context.run(calling.join, calling.logical_thread())
+        context.run(calling.begin_strand)
 
         def run() -> None:
             if not future.set_running_or_notify_cancel():
@@ -362,11 +361,11 @@ class GuestPeer(Peer):
     def _in_context(self, lane: CallLane, call: Call) -> Any:
         if call.options:
             calling.adopt(call.options)
-            logical = call.options.get("logical")
+            logical, strand = call.options.get("logical"), call.options.get("strand")
             if type(logical) is int:
-                lane.logical = logical
+                lane.logical, lane.strand = logical, strand if type(strand) is int else 0
         if lane.watched:  # a guest's own thread says who it is once; here any thread may serve it
-            calling.join(lane.logical)
+            calling.join(lane.logical, lane.strand)
         return self.invoke(call)
 
     def interrupt(self, lane: CallLane, number: int, name: str) -> Stopping:

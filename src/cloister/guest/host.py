@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloister import calling
+from cloister import calling, travel
 from cloister.errors import CallCancelled
 from cloister.guest.coroutines import Coroutines, is_coroutine
 from cloister.guest.interrupts import Interrupted, MainThread, Running, StopRequested
@@ -100,7 +100,7 @@ class HostPeer(Peer):
             self._serve_one_way(here, call)
             return None
         if call.options:
-            calling.join(call.options.get("logical"))
+            calling.join(call.options.get("logical"), call.options.get("strand"))
         if running is None or here.served is not lane:  # a lane that the host opened for a thread of our own
             before, here.lane = here.lane, lane
             try:
@@ -171,6 +171,7 @@ class HostPeer(Peer):
         """Run a call, inside the copy of a context that is its own."""
         if call.options:
             calling.adopt(call.options)
+            travel.take(call.options)
         return self.invoke(call)
 
     def interrupt(self, lane: CallLane, number: int, name: str) -> None:

@@ -92,7 +92,7 @@ class LaneOwner(Protocol):
 class CallLane(FrameLane):
     """One end of a call lane."""
 
-    __slots__ = ("conversation", "logical", "owner")
+    __slots__ = ("conversation", "logical", "owner", "strand")
 
     def __init__(
         self,
@@ -109,6 +109,8 @@ class CallLane(FrameLane):
         self.owner = owner
         self.logical = 0
         """The logical thread that spoke last here; 0 before one has said which it is."""
+        self.strand = 0
+        """Its strand; 0 before it has said so."""
 
     # -- calling -----------------------------------------------------------------------------------------------------
 

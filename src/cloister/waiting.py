@@ -1,0 +1,100 @@
+"""Who waits for whom, wherever something is exclusive: the graph, and the rule that finds a deadlock. Pure.
+
+A *resource* has so many places: a domain with `max_concurrency`, a context, a pool. A *strand* is one course of code
+that runs, with all that it calls across walls (`cloister.calling.strand`); it has places, and waits for at most one
+resource. Here is no lock and no clock: one thread at a time may enter. The graph of this process is in
+`cloister.waits`.
+
+**The rule.** A strand that does not wait can go on, and give back its places. One that waits can go on where a place is
+free, where its wait has an end by itself, or where any strand that has a place can go on. A wait after which its strand
+could not go on is a deadlock. It can only begin with a wait, so only that is looked at; and it is one for certain: no
+strand of the chain can ever move.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator
+
+__all__ = ["Resource", "WaitGraph"]
+
+
+class Resource:
+    """Something exclusive, with its places."""
+
+    __slots__ = ("holders", "name", "places")
+
+    def __init__(self, name: str, places: int) -> None:
+        """`name` says in an error what it is: ``domain 'a' (1 call at a time)``."""
+        self.name = name
+        self.places = places
+        self.holders: Counter[Hashable] = Counter()
+        """Who has how many of the places."""
+
+    @property
+    def full(self) -> bool:
+        """Whether every place is taken."""
+        return self.holders.total() >= self.places
+
+
+class WaitGraph:
+    """Who has what, and who waits for what."""
+
+    def __init__(self) -> None:
+        self._waits: dict[Hashable, tuple[Resource, bool]] = {}
+        """What each strand waits for, and whether that has an end by itself."""
+
+    def hold(self, resource: Resource, strand: Hashable) -> None:
+        """A strand has got a place, and waits no more."""
+        self._waits.pop(strand, None)
+        resource.holders[strand] += 1
+
+    def release(self, resource: Resource, strand: Hashable) -> None:
+        """A strand has given back a place."""
+        resource.holders[strand] -= 1
+        if resource.holders[strand] <= 0:
+            del resource.holders[strand]
+
+    def wait(self, resource: Resource, strand: Hashable, ends: bool = False) -> list[tuple[Hashable, Resource]]:
+        """A strand begins to wait; `ends` where it will not wait for ever.
+
+        Returns an empty list, or, where it would be a deadlock, the strands that can't go on with what each of them
+        waits for, the new one first; then nothing has changed.
+        """
+        self._waits[strand] = resource, ends
+        stuck = [] if ends else self.stuck(strand)
+        if stuck:
+            del self._waits[strand]
+        return stuck
+
+    def leave(self, strand: Hashable) -> None:
+        """A strand waits no more, and has got nothing."""
+        self._waits.pop(strand, None)
+
+    def stuck(self, strand: Hashable, whatever_ends: bool = False) -> list[tuple[Hashable, Resource]]:
+        """The strands that a strand waits for and that wait themselves; empty where it can go on.
+
+        `whatever_ends`: as if no wait had an end by itself.
+        """
+        chain: list[tuple[Hashable, Resource]] = []
+        seen = {strand}
+        ahead = [strand]
+        while ahead:
+            current = ahead.pop()
+            wait = self._waits.get(current)
+            if wait is None:
+                return []  # it runs
+            resource, ends = wait
+            if (ends and not whatever_ends) or not resource.full:
+                return []
+            chain.append((current, resource))
+            for holder in resource.holders:
+                if holder not in seen:
+                    seen.add(holder)
+                    ahead.append(holder)
+        return chain
+
+    def waiting(self) -> Iterator[tuple[Hashable, Resource]]:
+        """Every strand that waits, with what for."""
+        for strand, (resource, _) in self._waits.items():
+            yield strand, resource

@@ -1,0 +1,80 @@
+"""Calls that would wait for themselves: across domains with few places, on threads and in submitted calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import cloister
+from cloister.errors import CallTimeout, DeadlockDetected
+
+JOIN_S = 20.0
+Make = Callable[..., cloister.Domain]
+
+
+def cross(first: cloister.Domain, second: cloister.Domain, seconds: float | None = None) -> list[BaseException | int]:
+    """Call two domains from two threads, each of which calls the other one from a call-back; return what they got."""
+    met = threading.Barrier(2, timeout=JOIN_S)
+    outcomes: list[BaseException | int] = []
+
+    def work(own: cloister.Domain, other: cloister.Domain) -> None:
+        def up() -> int:
+            met.wait()
+            return int(other.with_options(timeout=seconds).call("troubles:add", 1, 1))
+
+        try:
+            outcomes.append(own.call("troubles:call_back", up))
+        except (DeadlockDetected, CallTimeout) as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in ((first, second), (second, first))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(JOIN_S)
+        assert not thread.is_alive()
+    return outcomes
+
+
+def test_two_threads_that_want_the_other_ones_domain(make: Make) -> None:
+    """A cross-over of two domains with one place each: one call is told the chain, and the other goes on."""
+    first, second = make("first", max_concurrency=1), make("second", max_concurrency=1)
+    outcomes = cross(first, second)
+    (error,) = [outcome for outcome in outcomes if isinstance(outcome, DeadlockDetected)]
+    assert 2 in outcomes
+    for domain in ("'first' (1 call at a time), held by thread", "'second' (1 call at a time), held by thread"):
+        assert domain in str(error)
+    assert first.call("troubles:add", 1, 1) == second.call("troubles:add", 1, 1) == 2
+
+
+def test_wait_with_an_end_is_no_deadlock(make: Make) -> None:
+    """Where the waits have time-outs of their own they end so; and with a free place there is nothing to wait for."""
+    first, second = make("first", max_concurrency=1), make("second", max_concurrency=1)
+    outcomes = cross(first, second, seconds=0.2)
+    assert not any(isinstance(outcome, DeadlockDetected) for outcome in outcomes)
+    assert cross(make("wide", max_concurrency=2), make("open")) == [2, 2]
+
+
+def test_call_through_two_domains_and_back_waits_for_nobody(make: Make) -> None:
+    """Host, A, host, B, host, A: the logical thread has its place in A already, and uses it again."""
+    a, b = make("a", max_concurrency=1), make("b", max_concurrency=1)
+
+    def in_a() -> object:
+        return b.call("troubles:call_back", in_b)
+
+    def in_b() -> object:
+        return a.call("troubles:call_back", lambda: b.call("troubles:add", 1, 1))
+
+    assert a.call("troubles:call_back", in_a) == 2
+
+
+def test_submitted_calls_are_strands_of_their_own(make: Make) -> None:
+    """A thread that submits to a domain that it is not in waits for itself in no sense, whoever has the places."""
+    a, b = make("a", max_concurrency=1), make("b", max_concurrency=1)
+
+    def work() -> list[int]:
+        futures = [b.submit("troubles:add", number, 1) for number in range(5)]
+        return [future.result(JOIN_S) for future in futures]
+
+    assert a.call("troubles:call_back", work) == [1, 2, 3, 4, 5]
+    assert a.call("troubles:add", 1, 1) == 2
