@@ -34,9 +34,9 @@ OVER              30  guest           [lane, number]: a call that a CANCEL named
 =============  =====  ==============  =========================================================================
 
 Options of a call, all optional and each sent only when it is used: ``"left"``, the time left in ns; ``"logical"``, the
-identity of the logical thread that calls; ``"strand"``, that of its strand where it is another one; and from a host only
-``"context"``, values of context variables by their names, and ``"trace"``, ``traceparent`` and ``tracestate`` of W3C. An option that the receiver does not know is ignored; a kind that it does not
-know is a `ProtocolError`.
+identity of the logical thread that calls; ``"strand"``, that of its strand where it is another one; and from a host
+only ``"context"``, values of context variables by their names, and ``"trace"``, ``traceparent`` and ``tracestate`` of
+W3C. An option that the receiver does not know is ignored; a kind that it does not know is a `ProtocolError`.
 """
 
 from __future__ import annotations
