@@ -11,6 +11,7 @@ Each class says who caused it, what to do next, and what it is not::
     |   +-- DomainCrashed               it ended by itself; has a report
     |   +-- CannotUnload                it can't or won't end
     |   +-- StartFailed                 it never became ready; has a report
+    |   |   +-- EnvironmentFailed       its virtual environment could not be made
     |   +-- LevelUnavailable            this machine or Python can't provide the level
     |   +-- SandboxUnavailable          this machine can't enforce the permissions
     +-- CallError                       one call; the domain goes on
@@ -137,6 +138,15 @@ class StartFailed(DomainError):
         """What is known about the failed start, or None."""
         report: Report | None = self.args[1]
         return report
+
+
+class EnvironmentFailed(StartFailed):
+    """The virtual environment that a set-up asks for could not be made.
+
+    The message has the words of the program that resolves and installs, and the requirements that they are about.
+    Correct `Setup.requirements` or the configuration of indexes; where a network was not there, the same set-up may
+    work later.
+    """
 
 
 class LevelUnavailable(DomainError):

@@ -324,7 +324,7 @@ class Domain:
 
     def _version(self) -> tuple[int, int]:
         """The guest's Python version, which decides how code travels; waits for it where it is not this one's."""
-        if self._life.options.setup.python is not None:
+        if self._life.options.setup.foreign:
             self._life.wait_ready(calling.deadline.get())
         return self._life.peer.version
 

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 from cloister.report import Report
 
-__all__ = ["Connected", "Event", "Exited", "Output", "Ready", "Responsive", "UnhandledException", "Unresponsive"]
+__all__ = [
+    "Building",
+    "Connected",
+    "Event",
+    "Exited",
+    "Output",
+    "Ready",
+    "Responsive",
+    "UnhandledException",
+    "Unresponsive",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +31,14 @@ class Event:
     """The domain's name."""
     pid: int | None
     """Its process, where it has one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Building(Event):
+    """The virtual environment of the domain is being made; only before `Connected`, and only where it was not there."""
+
+    line: str
+    """What is done, in words for people: what uv says, and what cloister does around it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloister.domain import diagnosis, events, living, start
+from cloister.domain import diagnosis, events, living, start, temporary
 from cloister.domain.channel import Channel
 from cloister.domain.crew import Crew, Queue
 from cloister.domain.guard import DUMP_S, Guard
@@ -109,16 +109,22 @@ class Life:
         self.queue = Queue(_handlers, MAX_WAITING_EVENTS, MAX_WAITING_BYTES)
         self.work = Queue(_workers, MAX_WAITING_WORK, MAX_WAITING_WORK)
         self.handlers: list[tuple[type[events.Event], Callable[[Any], object]]] = list(options.handlers)
-        self.setup = start.setup_message(name, self.identity, options.setup, options.watchdog)
-        command, environment = start.command(options.setup), start.environment(options.setup)
+        plan = start.plan(name, options.setup)
+        self.building = plan.order is not None
+        """Whether its virtual environment is being made; it greets when that is there."""
+        self.setup = start.setup_message(name, self.identity, options.setup, options.watchdog, plan)
+        self._temp = temporary.make(name) if options.setup.temp else None
+        if self._temp is not None:
+            plan = plan.with_temp(self._temp)
         try:
             watcher.enter()
             try:
-                self._spawn(command, environment)
+                self._spawn(plan.command, plan.environment)
             except BaseException:
                 watcher.leave()
                 raise
         except (OSError, RuntimeError) as error:
+            temporary.remove(self._temp)
             raise StartFailed(f"domain {name!r} could not be started: {error}") from error
         self.output = Output(self, options.echo)
         self.guard = Guard(self)
@@ -126,6 +132,9 @@ class Life:
         self.guest_threads = GuestThreads(self)
         self.stops = Stops(self)
         living.add(self)
+        if plan.order is not None:
+            self.guard.vitals.suspended = True
+            self.send(Kind.BUILD, plan.order)
         watcher.soon(self._attach)
 
     def _begin_locks(self) -> None:
@@ -359,6 +368,13 @@ class Life:
             self._moved.notify_all()
         self.tell(events.Ready(self.name, self.process.pid))
 
+    def built(self) -> None:
+        """The environment is there and the guest has greeted: the time for its start begins."""
+        self.building = False
+        now = time.monotonic()
+        self.guard.vitals.resume(now)
+        self.at(now + self.options.start_timeout, self._on_start_timeout)
+
     def failed(self, error: BaseException) -> None:
         """The set-up has failed; the guest ends by itself."""
         if self.state is State.READY:
@@ -375,7 +391,8 @@ class Life:
             watcher.watch(process.pidfd, selectors.EVENT_READ, self._on_exit)
         else:
             self._poll_exit()
-        self.at(self.started + self.options.start_timeout, self._on_start_timeout)
+        if not self.building:
+            self.at(self.started + self.options.start_timeout, self._on_start_timeout)
         self.guard.start()
 
     def _on_output(self, index: int) -> None:
@@ -451,6 +468,8 @@ class Life:
         self.channel.close()
         process.close()
         self.queue.put(self.peer.exports.clear, always=True)
+        if self._temp is not None:
+            self.queue.put(partial(temporary.remove, self._temp), always=True)
         self.tell(events.Exited(self.name, process.pid, self.report))
         living.remove(self)
         self._ended.set()

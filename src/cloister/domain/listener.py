@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cloister.domain import events, start
-from cloister.errors import CloisterError, ProtocolError
+from cloister.errors import CloisterError, EnvironmentFailed, ProtocolError
 from cloister.levels.watcher import watcher
 from cloister.report import Reason
 from cloister.wire.messages import Kind
@@ -87,11 +87,13 @@ class Listener:
 
     def _obey(self, kind: int, body: Any) -> None:
         life = self._life
-        if not life.python and kind != Kind.HELLO:
+        if not life.python and kind != Kind.HELLO and not (life.building and kind == Kind.BUILDING):
             raise ProtocolError(f"a frame of kind {kind} came before the greeting")
         match kind:
             case Kind.HELLO:
                 self._greeted(*body)
+            case Kind.BUILDING if not life.python:
+                self._built(*body)
             case Kind.READY:
                 life.became_ready()
             case Kind.FAILED:
@@ -121,6 +123,14 @@ class Listener:
             case _:
                 raise ProtocolError(f"a frame of kind {kind} has no place on a control channel")
 
+    def _built(self, stage: str, text: str) -> None:
+        life = self._life
+        if stage == "failed":
+            life.failed(EnvironmentFailed(str(text)))
+        else:
+            _log.info("domain %r: %s", life.name, text)
+            life.tell(events.Building(life.name, life.process.pid, str(text)), len(text))
+
     def _greeted(self, version: Any, own: Any, python: Any, _pid: Any) -> None:
         life = self._life
         if life.python:
@@ -128,6 +138,8 @@ class Listener:
         check_version(version, own)
         major, minor, *_ = map(int, python.split(".")[:2])
         life.python, life.peer.version = python[:32], (major, minor)
+        if life.building:
+            life.built()
         life.tell(events.Connected(life.name, life.process.pid, life.python))
         self._work(self._send_setup)
 

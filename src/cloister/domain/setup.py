@@ -1,6 +1,11 @@
 """What a domain is made with: `Setup`, `Watchdog`, and the times that its life may take.
 
 Plain data. What becomes of it is in `start` (the set-up) and `vitals` (the watchdog).
+
+A domain inherits from its creator what is not given: the interpreter with what is installed in it, `sys.path`, the
+environment variables, the working directory, the configuration and its base. In a host the creator is the program; in
+a guest it is the guest's own domain. Preloads, initializer and temporary folder belong to one domain and are not
+inherited; a temporary folder is, in that the variables are.
 """
 
 from __future__ import annotations
@@ -9,6 +14,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from cloister.environments.spec import checked
 
 __all__ = ["Setup", "Watchdog"]
 
@@ -21,8 +28,16 @@ class Setup:
     """How the inside of a domain is made. Everything that is not given is as in the creator."""
 
     python: str | os.PathLike[str] | None = None
-    """The interpreter: the path of an executable, of 3.11 or later, of the same version or another. Nothing needs to be
-    installed in its environment, and nothing of the host's becomes importable there but cloister. None: this one."""
+    """The interpreter: the path of an executable, of 3.11 or later, of the same version or another; or a version such
+    as ``"3.12"``, which is looked for on this machine. Nothing needs to be installed in its environment, and nothing of
+    the host's becomes importable there but cloister. None: this one."""
+    requirements: Sequence[str] | None = None
+    """What is installed in an environment of its own, such as ``["numpy<2"]``: requirements as pip knows them, and
+    paths of wheels and projects. It is made once with uv, kept in the user's cache, and shared by all domains that ask
+    for the same. Nothing of the host's becomes importable there but cloister. The time for making it does not count as
+    start time. None: no environment is made."""
+    venv: str | os.PathLike[str] | None = None
+    """The folder of a virtual environment that is there: its interpreter is used as `python` would be."""
     path: Sequence[str | os.PathLike[str]] = ()
     """Folders in which modules are searched first. Relative ones are resolved against the working directory of now."""
     env: Mapping[str, str] | None = None
@@ -31,8 +46,18 @@ class Setup:
     """Environment variables that are added, or that replace those of the same name."""
     cwd: str | os.PathLike[str] | None = None
     """The working directory; None: that of the creator."""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """What the code in the domain finds as ``cloister.current_domain().config``; values that can be copied."""
+    temp: bool = False
+    """Whether it has a temporary folder of its own, which is removed when it ends, however it ends: `tempfile` uses it,
+    and what asks for ``TMPDIR``. Pipes whose names lie in the temporary folder are then its own too."""
+    config: Mapping[str, Any] | str | os.PathLike[str] | None = None
+    """What the code in the domain finds as ``cloister.current_domain().config``; values that can be copied. Or a file
+    that holds it: ``.toml``, ``.json`` or ``.ini``; a relative path is resolved against the application base. None: the
+    configuration of the creator, which is empty in a host."""
+    base: str | os.PathLike[str] | None = None
+    """The application base. None: that of the creator; in a host the folder of the program, that is of ``__main__``,
+    and without one (a prompt, a notebook) the working directory."""
+    preload: Sequence[str] = ()
+    """Modules that are imported before the initializer runs; one that fails to import fails the start."""
     initializer: Callable[..., object] | str | None = None
     """Run once on the domain's main thread before it is ready: a callable, or ``"module:function"``. What it raises
     fails the start."""
@@ -41,9 +66,18 @@ class Setup:
 
     def __post_init__(self) -> None:
         """Raises TypeError and ValueError for what can't be the path or the environment of a process."""
-        for option in ("path", "initargs"):
+        for option in ("path", "initargs", "preload"):
             if isinstance(getattr(self, option), str | bytes):
                 raise TypeError(f"Setup.{option} is a list, not the text {getattr(self, option)!r}")
+        for name in list[Any](self.preload):
+            if not isinstance(name, str) or not name or name.startswith("."):
+                raise TypeError(f"Setup.preload: {name!r} is not the full name of a module")
+        if self.requirements is not None:
+            checked(self.requirements)
+        if self.venv is not None and (self.python is not None or self.requirements is not None):
+            raise ValueError("Setup.venv brings its own interpreter and packages: leave python and requirements out")
+        if self.config is not None and not isinstance(self.config, str | os.PathLike | Mapping):
+            raise TypeError(f"Setup.config is a mapping, or the path of a file, not a {type(self.config).__name__}")
         for option in ("env", "extra_env"):
             for name, value in (getattr(self, option) or {}).items():
                 if not isinstance(name, str) or not isinstance(value, str):
@@ -52,6 +86,11 @@ class Setup:
                     raise ValueError(
                         f"Setup.{option}: {name!r}: a name is not empty and has no '=', and there is no NUL in either"
                     )
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the guest runs in another environment than the creator, perhaps on another version of Python."""
+        return self.python is not None or self.venv is not None or self.requirements is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,8 @@
 """How a guest is started from a `Setup`: its command, its environment, its pipes, its set-up message.
 
+Where a virtual environment is asked for that is not there yet, the process begins as `cloister.guest.builder`, which
+makes it and then becomes the guest.
+
 How a process comes to be is in `cloister.levels`, what becomes of it in `life`. What the user got wrong is a
 StartFailed that says so. Any thread may enter.
 """
@@ -11,11 +14,17 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cloister
+from cloister.domain import configuration
 from cloister.domain.setup import Setup, Watchdog
-from cloister.errors import LevelUnavailable, StartFailed
+from cloister.environments import store
+from cloister.environments.build import find_uv
+from cloister.environments.pythons import find_python, is_version
+from cloister.environments.spec import spec_of
+from cloister.errors import EnvironmentFailed, LevelUnavailable, StartFailed
 from cloister.levels import lifeline
 from cloister.levels.process import Process, spawn
 from cloister.objects import targets
@@ -23,7 +32,7 @@ from cloister.pipes.duplex import LaneEnd, close_quietly, control_pair, lane_pai
 from cloister.pipes.page import Page
 from cloister.wire.packing import PRIVATE_NAME, msgpack_directory
 
-__all__ = ["command", "environment", "initializer_message", "setup_message", "spawn_guest"]
+__all__ = ["Plan", "initializer_message", "plan", "setup_message", "spawn_guest"]
 
 _BOOT = """\
 import sys
@@ -40,40 +49,102 @@ if sys.argv[2]:
     from cloister.wire.packing import load_msgpack
     load_msgpack(directory=sys.argv[2])
 sys.argv[:] = [""]
-from cloister.guest.boot import main
+from cloister.guest.%s import main
 main()
 """
 """The program of a guest. It loads cloister from the host's folder without making anything else there importable, and
 nothing from the working directory, which ``-c`` puts on the path. Any Python can read it, to say that it is too old."""
 
 
-def command(setup: Setup) -> list[str]:
-    """The command line of a guest. Raises StartFailed where there is no interpreter, LevelUnavailable on Windows."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the process of a guest begins."""
+
+    command: list[str]
+    environment: dict[str, str]
+    order: dict[str, Any] | None = None
+    """What it is to build first, for `cloister.guest.builder`; None where nothing is to be built."""
+    in_use: str | None = None
+    """The file by which it says that it uses an environment of the cache."""
+
+    def with_temp(self, folder: str) -> Plan:
+        """The same with a temporary folder of its own."""
+        own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)
+        if self.order is None:
+            return replace(self, environment={**self.environment, **own})
+        return replace(self, order={**self.order, "environment": {**self.order["environment"], **own}})
+
+
+def plan(name: str, setup: Setup) -> Plan:
+    """Look at what is there, and say how the guest begins.
+
+    Raises StartFailed where there is no interpreter, EnvironmentFailed where an environment can't be made at all,
+    LevelUnavailable on Windows.
+    """
+    try:
+        variables = _environment(setup)
+        if setup.requirements is None:
+            return Plan(_command(setup, None), variables)
+        spec = spec_of(setup.requirements, None if setup.python is None else os.fspath(setup.python), os.environ)
+        in_use, python = store.in_use_file(spec.key), store.find(spec.key)
+        if python is not None:
+            return Plan(_command(setup, python), variables, None, in_use)
+        if getattr(sys, "frozen", False):
+            raise EnvironmentFailed("a frozen application can't build an environment; make one, and give Setup.venv")
+        find_uv()
+        arguments = _command(setup, spec.python)[1:]
+        order = {"spec": spec.to_plain(), "arguments": arguments, "environment": variables}
+        return Plan(_command(Setup(), None, "builder"), dict(os.environ), order, in_use)
+    except StartFailed as error:
+        raise type(error)(f"domain {name!r}: {error.args[0]}") from error.__cause__
+
+
+def _command(setup: Setup, python: str | None, program: str = "boot") -> list[str]:
     if sys.platform == "win32":
         raise LevelUnavailable("the process level is not there on Windows yet; the named pipes of cloister.pipes are")
     folder = os.path.dirname(os.path.abspath(cloister.__file__))
-    if setup.python is None:
+    if not setup.foreign:
         if not sys.executable:
             raise StartFailed("this program does not know its Python interpreter; name one with Setup(python=...)")
         if getattr(sys, "frozen", False):
             return [sys.executable]  # the application itself, which serves where the environment says so
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,unused-ignore]  # multiprocessing uses it too
         borrowed = msgpack_directory() if PRIVATE_NAME in sys.modules else ""  # this is a guest that has none itself
-        return [sys.executable, *flags, "-c", _BOOT, folder, borrowed]
+        return [sys.executable, *flags, "-c", _BOOT % program, folder, borrowed]
+    return [python or _interpreter(setup), "-c", _BOOT % program, folder, msgpack_directory()]
+
+
+def _interpreter(setup: Setup) -> str:
+    if setup.venv is not None:
+        folder = os.path.abspath(setup.venv)
+        python = store.python_in(folder)
+        if not os.access(python, os.X_OK):
+            raise StartFailed(f"there is no virtual environment in {folder!r} (Setup.venv): {python!r} does not run")
+        return python
+    assert setup.python is not None
     python = os.fspath(setup.python)
+    if is_version(python):
+        found = find_python(python)
+        if found is None:
+            raise StartFailed(
+                f"there is no Python {python} on the PATH and beside this one; give the path of one with Setup.python"
+            )
+        return found
     if not os.access(python, os.X_OK) or os.path.isdir(python):
-        raise StartFailed(f"there is no Python interpreter at {python!r}; Setup.python is the path of an executable")
-    return [python, "-c", _BOOT, folder, msgpack_directory()]
+        raise StartFailed(
+            f"there is no Python interpreter at {python!r}; Setup.python is the path of an executable, or a version"
+        )
+    return python
 
 
-def environment(setup: Setup) -> dict[str, str]:
+def _environment(setup: Setup) -> dict[str, str]:
     """The environment variables of a guest."""
     variables = dict(os.environ if setup.env is None else setup.env)
-    if setup.python is not None and setup.env is None:
+    if setup.foreign and setup.env is None:
         for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__"):
             variables.pop(name, None)  # they speak of this interpreter, not of that one
     variables.update(setup.extra_env)
-    if setup.python is None and getattr(sys, "frozen", False):
+    if not setup.foreign and getattr(sys, "frozen", False):
         variables["CLOISTER_FROZEN_GUEST"] = "1"
     return variables
 
@@ -104,23 +175,33 @@ def spawn_guest(command: list[str], environment: dict[str, str]) -> tuple[Proces
         raise
 
 
-def setup_message(name: str, identity: int, setup: Setup, watchdog: Watchdog) -> dict[str, Any]:
-    """What the guest is told before anything of the user's runs. Raises StartFailed where a folder is not there."""
-    foreign = setup.python is not None
+def setup_message(name: str, identity: int, setup: Setup, watchdog: Watchdog, plan: Plan) -> dict[str, Any]:
+    """What the guest is told before anything of the user's runs.
+
+    Raises StartFailed where a folder or the configuration is not there, or can't be read.
+    """
+    foreign = setup.foreign
     search = [os.path.abspath(folder) for folder in setup.path]
     for folder in search:
         if not os.path.exists(folder):
-            raise StartFailed(f"domain {name!r}: the folder {folder!r} of Setup.path is not there")
+            raise StartFailed(
+                f"domain {name!r}: the folder {folder!r} of Setup.path is not there; relative ones are resolved against"
+                " the working directory"
+            )
     cwd = None if setup.cwd is None else os.path.abspath(setup.cwd)
     if cwd is not None and not os.path.isdir(cwd):
         raise StartFailed(f"domain {name!r}: the folder {cwd!r} of Setup.cwd is not there")
+    base = configuration.base_folder(name, setup.base)
     return {
         "name": name,
         "id": identity,
         "path": None if foreign else [os.path.abspath(entry) for entry in sys.path],
         "search": search,
         "cwd": cwd,
-        "config": dict(setup.config),
+        "config": configuration.read(name, setup.config, base),
+        "base": base,
+        "preload": list(setup.preload),
+        "in_use": plan.in_use,
         "initializer": None,
         "beat": float(watchdog.beat),
         "log_level": logging.getLogger().getEffectiveLevel(),

@@ -48,6 +48,10 @@ class Vitals:
         """When the last sign of life came."""
         return self._last_beat
 
+    def resume(self, now: float) -> None:
+        """Owe beats again, from now on."""
+        self.suspended, self._last_beat = False, now
+
     def due(self) -> float:
         """When to look again."""
         return self._last_beat + self._watchdog.beat * (self._watchdog.misses + 0.5)

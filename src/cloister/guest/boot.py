@@ -20,6 +20,8 @@ import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cloister.environments import locks
+from cloister.errors import EnvironmentFailed
 from cloister.guest import descriptors, interrupts, lifeline, local
 from cloister.guest.control import Control
 from cloister.guest.coroutines import is_coroutine
@@ -117,7 +119,9 @@ class _Guest:
 
     def _prepare(self) -> None:
         setup = self._setup
-        local.enter(setup["name"], setup["id"], setup["config"])
+        local.enter(setup["name"], setup["id"], setup["config"], setup["base"])
+        if setup["in_use"] is not None:
+            self._in_use = _hold(setup["in_use"])
         if setup["path"] is not None:
             sys.path[:] = setup["path"]
         elif "" in sys.path:
@@ -132,6 +136,8 @@ class _Guest:
         logging.raiseExceptions = False
         importlib.invalidate_caches()
         threading.excepthook = self._thread_raised
+        for name in setup["preload"]:
+            _preload(name)
         if setup["initializer"] is not None:
             target, args = setup["initializer"]
             made = targets.from_plain(target)(*args)
@@ -174,6 +180,24 @@ class _Guest:
     def _serve_instead(self, offer: _Offer) -> None:
         if offer.accept():
             self._peer.serve_lane(offer.number, offer.end)
+
+
+def _hold(path: str) -> int:
+    """Say that this process uses an environment of the cache, for as long as it lives."""
+    try:
+        return locks.hold(path)
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"its environment was removed in the meantime; make the domain again: {error}"
+        ) from None
+
+
+def _preload(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        error.add_note(f"while {name!r} of Setup.preload was imported")
+        raise
 
 
 class _Offer:

@@ -75,12 +75,15 @@ class Control:
         """Say who this is."""
         self.send(Kind.HELLO, PROTOCOL_VERSION, VERSION, platform.python_version(), os.getpid())
 
-    def receive_setup(self) -> dict[str, Any]:
-        """Wait for the set-up. Raises EOFError where the host has gone away, or does not want this guest any more."""
+    def receive_setup(self, kind: Kind = Kind.SETUP) -> dict[str, Any]:
+        """Wait for the set-up, or the order to build.
+
+        Raises EOFError where the host has gone away, or does not want this guest any more.
+        """
         while True:
             frame = self._decoder.next_frame()
             if frame is not None:
-                if frame.kind != Kind.SETUP:
+                if frame.kind != kind:
                     raise EOFError
                 setup: dict[str, Any] = self._codec.decode(frame.body, frame.buffers)[0]
                 return setup

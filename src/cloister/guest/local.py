@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["config", "enter", "identity", "name"]
+__all__ = ["base", "config", "enter", "identity", "name"]
 
 DEFAULT_NAME = "default"
 name = DEFAULT_NAME
@@ -17,9 +17,11 @@ identity = 0
 """Its id: 0 is the default domain, a host counts its domains from 1."""
 config: Mapping[str, Any] = {}
 """The configuration that the creator gave."""
+base = ""
+"""The application base that the creator gave; empty in a host, which has its own."""
 
 
-def enter(own_name: str, own_identity: int, own_config: Mapping[str, Any]) -> None:
+def enter(own_name: str, own_identity: int, own_config: Mapping[str, Any], own_base: str = "") -> None:
     """Say which domain this process is; called once, before any code of the user's runs."""
-    global name, identity, config
-    name, identity, config = own_name, own_identity, own_config
+    global name, identity, config, base
+    name, identity, config, base = own_name, own_identity, own_config, own_base

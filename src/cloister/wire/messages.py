@@ -16,6 +16,8 @@ RAISE              3  both            [number, exception as `exceptions.describe
 ONE_WAY            4  both            as CALL; the number is 0 and there is no answer
 PART               5  guest           [number, value]: on a shared lane, what a call has to tell before its answer
 on a control channel
+BUILD             40  host            [order: dict]: make an environment, then become the guest; before HELLO
+BUILDING          41  guest           [stage, text]: ``line`` of progress, or ``failed``; before HELLO
 HELLO             16  guest           [protocol version, cloister version, Python version, pid]
 SETUP             17  host            [set-up: dict]
 READY             18  guest           []
@@ -77,6 +79,8 @@ class Kind(IntEnum):
     LAST_WORDS = 28
     REWIND = 29
     OVER = 30
+    BUILD = 40
+    BUILDING = 41
 
 
 class Role(IntEnum):
