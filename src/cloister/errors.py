@@ -55,6 +55,7 @@ __all__ = [
     "DomainCrashed",
     "DomainError",
     "DomainUnloaded",
+    "EnvironmentFailed",
     "LevelUnavailable",
     "MarshalError",
     "MessageTooLarge",

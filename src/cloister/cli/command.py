@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from cloister.cli import environments
 from cloister.cli.demo import command as demo
 from cloister.release import VERSION
 
@@ -24,6 +25,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"cloister {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="command")
     demo.add_to(commands)
+    environments.add_to(commands)
     options = parser.parse_args(words)
     return int(options.run(options))
 
