@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import tempfile
 from typing import Final
 
@@ -57,7 +58,7 @@ def _sweep(place: str) -> None:
         if found is None or int(found[1]) != space or psutil.pid_exists(int(found[2])):
             continue
         try:
-            mine = os.name == "nt" or entry.stat(follow_symlinks=False).st_uid == os.getuid()
+            mine = sys.platform == "win32" or entry.stat(follow_symlinks=False).st_uid == os.getuid()
         except OSError:
             continue
         if mine and entry.is_dir(follow_symlinks=False):
