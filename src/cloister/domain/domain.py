@@ -5,18 +5,14 @@ Here is the interface; the life of a domain is in `life`, its lanes in `guest_pe
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cloister import calling
-from cloister.domain.life import Life, State
+from cloister.domain.known import DomainBase
 from cloister.domain.mapping import Chunks, Outcome, Progress, outcome_of_guest
-from cloister.domain.options import Options
-from cloister.domain.setup import Setup, Watchdog
-from cloister.domain.status import Status, guarantees_of, look_at
-from cloister.errors import DomainUnloaded, LevelUnavailable, MarshalError
+from cloister.errors import DomainUnloaded
 from cloister.objects import targets
 from cloister.objects.descriptions import type_name
 from cloister.objects.handles import ObjectHandle
@@ -25,19 +21,13 @@ from cloister.wire.messages import SERVICE
 if TYPE_CHECKING:
     import os
 
-    from cloister.domain.events import Event
-    from cloister.report import Report
 
 __all__ = ["Domain"]
 
 T = TypeVar("T")
-E = TypeVar("E", bound="Event")
-
-_AS_BEFORE: Any = object()
-"""The default of an option that is not given, where None means something."""
 
 
-class Domain:
+class Domain(DomainBase):
     """An isolated place where code is loaded and run, in a process of its own.
 
     It starts at once and without blocking; the first call waits until it is ready. ``with`` unloads it at the end. A
@@ -45,46 +35,6 @@ class Domain:
 
     All arguments of a call belong to what is called; options are given on a view, with `with_options`.
     """
-
-    def __init__(
-        self,
-        name: str = "domain",
-        *,
-        level: str = "process",
-        setup: Setup | None = None,
-        watchdog: Watchdog | None = None,
-        max_concurrency: int | None = None,
-        start_timeout: float = 60.0,
-        stop_timeout: float = 5.0,
-        echo: bool = True,
-        on: Mapping[type[Event], Callable[[Any], object]] | None = None,
-    ) -> None:
-        """Start a domain.
-
-        `name` is shown in reports, logs and thread names; it need not be unique. `level` is ``"process"``.
-        `max_concurrency` bounds how many calls run at once: None is no limit, 1 puts every call on the domain's main
-        thread. `start_timeout` and `stop_timeout` are seconds: until it must be ready, and until it is killed after it
-        was asked to end. `echo` shows what it prints on `sys.stdout` and `sys.stderr`. `on` are handlers of events that
-        must not miss the first one; see also `on()`.
-
-        Raises StartFailed where nothing could be started, LevelUnavailable, ValueError for an option out of range.
-        """
-        if level != "process":
-            raise LevelUnavailable(f"there is no level {level!r} here; this version has 'process'")
-        options = Options(
-            setup=setup or Setup(),
-            watchdog=watchdog or Watchdog(),
-            max_concurrency=max_concurrency,
-            start_timeout=start_timeout,
-            stop_timeout=stop_timeout,
-            echo=echo,
-            handlers=tuple((on or {}).items()),
-        )
-        self._timeout: float | None = None
-        self._kill_after: float | None = None
-        self._view_of: Domain | None = None
-        self._life = Life(str(name), options)
-        self._life.keep_alive(self)
 
     # -- code and objects --------------------------------------------------------------------------------------------
 
@@ -200,29 +150,6 @@ class Domain:
         """Evaluate an expression over there, in the namespace of `exec`."""
         return self._service("eval", _text(source, "eval"))
 
-    # -- options -----------------------------------------------------------------------------------------------------
-
-    def with_options(self, *, timeout: float | None = _AS_BEFORE, kill_after: float | None = _AS_BEFORE) -> Domain:
-        """A view of the same domain whose calls have options; what is not given is as in this one, at first None.
-
-        `timeout` is seconds for each call, None for no limit. A call that is not over in time is told to stop, and
-        raises `CallTimeout`. `kill_after`: where a call that was given up, by its time-out, a cancel or a
-        KeyboardInterrupt, has not stopped so many seconds later, the domain is killed; None never kills it. Whoever
-        waits for a call whose time was up then waits until it is known which of the two happened, and the error says
-        so. Raises TypeError and ValueError for what is no number of seconds from 0 up.
-        """
-        timeout = self._timeout if timeout is _AS_BEFORE else timeout
-        kill_after = self._kill_after if kill_after is _AS_BEFORE else kill_after
-        if timeout is not None:
-            calling.seconds_from_0("timeout", timeout)
-        if kill_after is not None:
-            calling.seconds_from_0("kill_after", kill_after)
-        view = object.__new__(Domain)  # not copy.copy(): a domain refuses to be copied
-        view.__dict__.update(self.__dict__)
-        view._view_of = self._view_of or self
-        view._timeout, view._kill_after = timeout, kill_after
-        return view
-
     # -- life --------------------------------------------------------------------------------------------------------
 
     def wait_ready(self, timeout: float | None = None) -> None:
@@ -255,70 +182,11 @@ class Domain:
             raise self._life.error()
         self._life.kill()
 
-    def on(self, event: type[E], handler: Callable[[E], object]) -> None:
-        """Call `handler` for each event of this type, on a thread that is not on the way of any call."""
-        self._life.handlers.append((event, handler))
-
     def __enter__(self) -> Domain:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._life.unload()
-
-    def __del__(self) -> None:
-        life = getattr(self, "_life", None)
-        if life is None or self._view_of is not None or life.state in (State.STOPPING, State.ENDED):
-            return
-        warnings.warn(f"domain {life.name!r} was forgotten and is unloaded now", ResourceWarning, 1, self)
-        life.forget()
-
-    # -- what is known -----------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._life.name
-
-    @property
-    def id(self) -> int:
-        """Its number in this process, from 1; 0 is the default domain."""
-        return self._life.identity
-
-    @property
-    def pid(self) -> int:
-        """The number of its process."""
-        number: int = self._life.process.pid
-        return number
-
-    @property
-    def level(self) -> str:
-        """How strong its wall is."""
-        return "process"
-
-    @property
-    def state(self) -> State:
-        """Where it is in its life."""
-        return self._life.state
-
-    @property
-    def report(self) -> Report | None:
-        """What is known about its end, or None while it lives."""
-        return self._life.report
-
-    @property
-    def guarantees(self) -> dict[str, str]:
-        """What its wall holds back, and what enforces each line; what is not listed is not promised."""
-        return guarantees_of("process")
-
-    def status(self) -> Status:
-        """What it is doing, from what is known here: never waits for it."""
-        return look_at(self._life)
-
-    def __repr__(self) -> str:
-        return f"<Domain {self.name!r}, process {self.pid}, {self.state.value}>"
-
-    def __reduce__(self) -> Any:
-        raise MarshalError(f"{self!r} can't be copied or pickled; pass its proxies, or share() an object that uses it")
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ from cloister.report import Reason, Report
 from cloister.wire.messages import Kind, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cloister.domain.options import Options
     from cloister.levels.process import Process
@@ -89,9 +89,21 @@ class State(Enum):
 class Life:
     """One domain, from start to report."""
 
-    def __init__(self, name: str, options: Options) -> None:
-        """Start the guest, and return before it is ready. Raises StartFailed where nothing could be started."""
+    def __init__(
+        self,
+        name: str,
+        options: Options,
+        peer: type[GuestPeer] = GuestPeer,
+        guest_threads: Callable[[Life], GuestThreads] = GuestThreads,
+    ) -> None:
+        """Start the guest, and return before it is ready. Raises StartFailed where nothing could be started.
+
+        `peer` and `guest_threads` are how calls are made and served: by threads, or by event loops.
+        """
         self.name = name
+        self._make_peer = peer
+        self._waiters: list[Callable[[], object]] = []
+        self._mourners: list[Callable[[], object]] = []
         self.identity = next(_identities)
         self.options = options
         self.state = State.STARTING
@@ -129,7 +141,7 @@ class Life:
         self.output = Output(self, options.echo)
         self.guard = Guard(self)
         self.listener = Listener(self)
-        self.guest_threads = GuestThreads(self)
+        self.guest_threads = guest_threads(self)
         self.stops = Stops(self)
         living.add(self)
         if plan.order is not None:
@@ -149,7 +161,7 @@ class Life:
         self.process: Process = guest
         self._page: Page | None = page
         self.channel = Channel(self.process.control)
-        self.peer = GuestPeer(self.name, self, page, lane, self.options.max_concurrency)
+        self.peer = self._make_peer(self.name, self, page, lane, self.options.max_concurrency)
 
     def keep_alive(self, domain: Any) -> None:
         """Let every proxy hold the domain, so that it is not forgotten while one is in use."""
@@ -219,24 +231,62 @@ class Life:
 
     def ended(self, name: str) -> BaseException:
         """What a caller is told whose lane has failed: waits, for a bounded time, until the report is there."""
+        for seconds in self.ending(name):
+            self._ended.wait(seconds)
+        return self.error()
+
+    def ending(self, name: str) -> Iterator[float]:
+        """The steps of `ended`, for callers that wait in their own way: give how many seconds to wait for the end."""
         if self._foreign:
-            return self.error()
-        if not self._ended.wait(LANE_PATIENCE_S) and self.state is State.READY and not self.process.has_ended():
+            return
+        yield LANE_PATIENCE_S
+        if self.state is State.READY and not self.process.has_ended():
             words = self.last_words
             if words is None:
                 # The guest lives, but has closed this lane: only its own misbehaviour does that.
                 self.end_for(Reason.BAD_MESSAGE, f"it closed the lane on which {name}() waited")
-            elif not self._ended.wait(self.options.stop_timeout):
-                late = f"its exit hooks took longer than {self.options.stop_timeout:g} s, and it was killed in them"
-                self.end_for(words[0], f"{words[2]}\n{late}".lstrip())
-        self._ended.wait(KILL_S)
-        return self.error()
+            else:
+                yield self.options.stop_timeout
+                if not self.over:
+                    late = f"its exit hooks took longer than {self.options.stop_timeout:g} s, and it was killed in them"
+                    self.end_for(words[0], f"{words[2]}\n{late}".lstrip())
+        yield KILL_S
 
     def bad_message(self, error: ProtocolError, name: str) -> BaseException:
         """End the domain because of what it sent; returns what the caller is told."""
         self.end_for(Reason.BAD_MESSAGE, f"{error} (while {name}() was called)")
         self._ended.wait(KILL_S)
         return self.error()
+
+    def when_moved(self, tell: Callable[[], object]) -> None:
+        """Call `tell` once it is ready or never will be: at once, or on another thread, which it must not hold up."""
+        with self._lock:
+            if self.state is State.STARTING:
+                self._waiters.append(tell)
+                return
+        tell()
+
+    def when_ended(self, tell: Callable[[], object]) -> None:
+        """Call `tell` once it has ended: at once, or on another thread, which it must not hold up."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._mourners.append(tell)
+                return
+        tell()
+
+    def _tell_moved(self) -> None:
+        """Wake all who wait for the end of the start. The lock is held."""
+        self._moved.notify_all()
+        waiters, self._waiters = self._waiters, []
+        for tell in waiters:
+            tell()
+
+    def _tell_ended(self) -> None:
+        with self._lock:
+            self._ended.set()
+            mourners, self._mourners = self._mourners, []
+        for tell in mourners:
+            tell()
 
     def stop(self) -> None:
         """Ask the guest to end; every further step follows by itself. Returns at once; idempotent."""
@@ -248,7 +298,7 @@ class Life:
             if self._doom is None:
                 self._doom = (Reason.UNLOADED, "")
             self.state = State.STOPPING
-            self._moved.notify_all()
+            self._tell_moved()
         if not self.python:  # nothing of the user's has run in it yet
             self.process.kill()
             return
@@ -365,7 +415,7 @@ class Life:
             if self.state is not State.STARTING:
                 return
             self.state, self._was_ready = State.READY, True
-            self._moved.notify_all()
+            self._tell_moved()
         self.tell(events.Ready(self.name, self.process.pid))
 
     def built(self) -> None:
@@ -459,7 +509,7 @@ class Life:
         with self._lock:
             self.state = State.ENDED
             timers, self._timers = self._timers, []
-            self._moved.notify_all()
+            self._tell_moved()
         for timer in timers:
             timer.cancel()
         self._page = None  # its last users are views of a lane that a thread is about to leave
@@ -472,7 +522,7 @@ class Life:
             self.queue.put(partial(temporary.remove, self._temp), always=True)
         self.tell(events.Exited(self.name, process.pid, self.report))
         living.remove(self)
-        self._ended.set()
+        self._tell_ended()
         self.stops.end(self.report)
         watcher.leave()
 
@@ -484,7 +534,7 @@ class Life:
         self._begin_locks()
         self._ended.set()
         self.state = State.ENDED
-        self._timers = []
+        self._timers, self._waiters, self._mourners = [], [], []
         self.stops.disown()
         self.channel.disown()
         self.process.disown()
