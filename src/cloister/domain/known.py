@@ -1,4 +1,4 @@
-"""`DomainBase`: what every kind of `Domain` has in common: how it is made, its options, its events, what is known of it.
+"""`DomainBase`: what every kind of `Domain` has in common: options, events, what is known of it.
 
 Here is all that neither calls nor waits; the calls are in `domain` for threads and in `cloister.aio` for event loops.
 Any thread may enter.
