@@ -16,6 +16,9 @@ __version__ = release.VERSION
 if TYPE_CHECKING:
     from cloister import aio, errors, pipes
     from cloister.calling import logical_thread, timeout
+    from cloister.contexts.bound import ContextBound, context_of, intercepted, synchronized
+    from cloister.contexts.context import Context, current_context
+    from cloister.contexts.rules import ContextCall, Synchronization
     from cloister.domain import events
     from cloister.domain.default import current_domain
     from cloister.domain.domain import Domain
@@ -65,6 +68,9 @@ __all__ = [
     "CallTimeout",
     "CannotUnload",
     "CloisterError",
+    "Context",
+    "ContextBound",
+    "ContextCall",
     "DeadlockDetected",
     "Domain",
     "DomainCrashed",
@@ -90,6 +96,7 @@ __all__ = [
     "SandboxUnavailable",
     "Setup",
     "StartFailed",
+    "Synchronization",
     "VersionMismatch",
     "Watchdog",
     "WrongProcess",
@@ -97,10 +104,13 @@ __all__ = [
     "by_reference",
     "by_value",
     "code",
+    "context_of",
+    "current_context",
     "current_domain",
     "domain_of",
     "errors",
     "events",
+    "intercepted",
     "is_proxy",
     "logical_thread",
     "one_way",
@@ -108,6 +118,7 @@ __all__ = [
     "pipes",
     "share",
     "submit",
+    "synchronized",
     "timeout",
     "trace_context",
     "tracing",
@@ -122,23 +133,31 @@ _MODULES = {
 }
 _ERRORS = "cloister.errors"
 _HOMES = {
+    "Context": "cloister.contexts.context",
+    "ContextBound": "cloister.contexts.bound",
+    "ContextCall": "cloister.contexts.rules",
     "Domain": "cloister.domain.domain",
     "ObjectHandle": "cloister.objects.handles",
     "Reason": "cloister.report",
     "Report": "cloister.report",
     "Setup": "cloister.domain.setup",
+    "Synchronization": "cloister.contexts.rules",
     "Watchdog": "cloister.domain.setup",
     "by_reference": "cloister.objects.marks",
     "by_value": "cloister.wire.registry",
     "code": "cloister.objects.marks",
+    "context_of": "cloister.contexts.bound",
+    "current_context": "cloister.contexts.context",
     "current_domain": "cloister.domain.default",
     "domain_of": "cloister.domain.functions",
+    "intercepted": "cloister.contexts.bound",
     "is_proxy": "cloister.objects.proxies",
     "logical_thread": "cloister.calling",
     "one_way": "cloister.domain.functions",
     "pickled": "cloister.objects.marks",
     "share": "cloister.objects.marks",
     "submit": "cloister.domain.functions",
+    "synchronized": "cloister.contexts.bound",
     "timeout": "cloister.calling",
     "trace_context": "cloister.travel",
     "tracing": "cloister.travel",

@@ -15,7 +15,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -23,10 +23,12 @@ from cloister import travel
 from cloister.errors import CallTimeout
 
 __all__ = [
+    "Entered",
     "Introduced",
     "adopt",
     "begin_strand",
     "deadline",
+    "entered",
     "join",
     "kill_after",
     "limits",
@@ -53,6 +55,9 @@ _served: ContextVar[int] = ContextVar("cloister.logical_thread", default=0)
 _strand: ContextVar[int] = ContextVar("cloister.strand", default=0)
 """The strand of this context, where that is another one than its logical thread."""
 
+entered: ContextVar[Entered | None] = ContextVar("cloister.entered", default=None)
+"""The context of its domain that this code is in (`cloister.contexts`); None in the default one."""
+
 _numbers = itertools.count(1)
 
 _LONGEST_S = 2_000_000.0
@@ -64,6 +69,13 @@ class Introduced(Protocol):
 
     logical: int
     strand: int
+
+
+class Entered(Protocol):
+    """A stay in a context. A call that leaves the domain goes through it, because others may come in meanwhile."""
+
+    def call_out(self, call: Callable[..., Any], target: int, name: str, args: Any, kwargs: Any, flags: int) -> Any:
+        """Make the call with `entered` unset, and come back into the context."""
 
 
 class _Own(threading.local):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloister.errors import CannotUnload
-from cloister.guest import local
+from cloister.guest import loaded, local
 from cloister.guest.program import run_file, run_program
 from cloister.objects import targets
 from cloister.objects.handles import LocalHandle
@@ -68,6 +68,22 @@ class CurrentDomain:
     def run_path(self, path: str | os.PathLike[str], args: Sequence[str] = ()) -> int:
         """Run a file as a program on this thread; return its exit code."""
         return run_file(str(path), list(args))
+
+    def load(self, name: str) -> None:
+        """Import a module here. Raises what the import raises."""
+        loaded.load(name)
+
+    def modules(self) -> dict[str, str | None]:
+        """The names of all modules that are loaded here, with their files; None for one that has none."""
+        return loaded.modules()
+
+    def set_data(self, slot: str, value: Any) -> None:
+        """Put a value into a data slot of this domain; its creator reads it with `Domain.get_data`."""
+        local.set_data(slot, value)
+
+    def get_data(self, slot: str) -> Any:
+        """The value of a data slot of this domain; None where nothing is in it."""
+        return local.get_data(slot)
 
     def unload(self) -> None:
         """Raises CannotUnload: the default domain ends with its process, any other is unloaded by its creator."""

@@ -150,6 +150,26 @@ class Domain(DomainBase):
         """Evaluate an expression over there, in the namespace of `exec`."""
         return self._service("eval", _text(source, "eval"))
 
+    def load(self, name: str) -> None:
+        """Import a module over there. Nothing of it comes here. Raises what the import raises."""
+        self._service("load", _text(name, "load"))
+
+    def modules(self) -> dict[str, str | None]:
+        """The names of all modules that are loaded over there, with their files; None for one that has none."""
+        found: dict[str, str | None] = self._service("modules")
+        return found
+
+    def set_data(self, slot: str, value: Any) -> None:
+        """Put a value into a data slot, which code over there finds with `current_domain().get_data`.
+
+        It is copied, as an argument is. Raises MarshalError where it can't travel.
+        """
+        self._service("set_data", slot, value)
+
+    def get_data(self, slot: str) -> Any:
+        """The value of a data slot: a copy, or a proxy where its type is not copied; None where nothing is in it."""
+        return self._service("get_data", slot)
+
     # -- life --------------------------------------------------------------------------------------------------------
 
     def wait_ready(self, timeout: float | None = None) -> None:
@@ -208,5 +228,7 @@ class Domain(DomainBase):
 
 def _text(source: object, name: str) -> str:
     if not isinstance(source, str):
+        if name == "load":
+            raise TypeError(f"load() takes the name of a module, not {source!r}")
         raise TypeError(f"{name}() takes source code as a str, not a {type(source).__name__}; call() takes a function")
     return source

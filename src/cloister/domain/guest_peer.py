@@ -85,6 +85,9 @@ class GuestPeer(Peer):
 
     def call(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0) -> Any:
         """Call an object of the guest on this thread's lane; see `CallLane.call`. Raises the errors of the domain."""
+        entered = calling.entered.get()
+        if entered is not None:
+            return entered.call_out(self.call, target, name, args, kwargs, flags)
         here = self._here
         lane = here.lane
         limit = calling.deadline.get()

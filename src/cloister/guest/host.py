@@ -247,6 +247,9 @@ class HostPeer(Peer):
         Raises what the host raised, CallTimeout, MarshalError, and CallCancelled where the host waits no more for what
         this thread does.
         """
+        entered = calling.entered.get()
+        if entered is not None:
+            return entered.call_out(self.call, target, name, args, kwargs, flags)
         here = self._here
         lane, running = here.lane, here.running
         limit = calling.deadline.get()

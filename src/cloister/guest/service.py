@@ -14,6 +14,7 @@ import types
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from cloister.guest import loaded, local
 from cloister.guest.coroutines import is_coroutine
 from cloister.guest.program import run_file, run_program
 from cloister.objects import targets
@@ -53,6 +54,10 @@ class Service:
             "run_module": self.run_module,
             "run_path": self.run_path,
             "ping": lambda: None,
+            "load": loaded.load,
+            "modules": loaded.modules,
+            "set_data": local.set_data,
+            "get_data": local.get_data,
         }
 
     def create(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:

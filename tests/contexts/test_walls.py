@@ -1,0 +1,197 @@
+"""Contexts and the walls of domains: synchronized objects in a guest, calls that come back over the wall, programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import Any
+
+import pytest
+
+import cloister
+from tests.objects.conftest import MODULES, wait_until
+
+JOIN_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def domain() -> Iterator[cloister.Domain]:
+    """A domain that finds the hotel, for the tests of this module."""
+    with cloister.Domain("hotels", setup=cloister.Setup(path=[MODULES])) as shared:
+        yield shared
+
+
+def _on_threads(count: int, function: Callable[[int], object]) -> list[Any]:
+    results: list[Any] = [None] * count
+
+    def run(number: int) -> None:
+        results[number] = function(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(JOIN_S)
+        assert not thread.is_alive()
+    return results
+
+
+def test_a_thread_runs_the_reservation_program_in_a_second_domain(capfd: pytest.CaptureFixture[str]) -> None:
+    """S44: a new thread makes a domain and runs the program there, which loads Hotel; it gets the exit code."""
+    codes: list[tuple[int, int, bool]] = []
+
+    def work() -> None:
+        with cloister.Domain("CreatedDomain2", setup=cloister.Setup(path=[MODULES])) as second:
+            code = second.run_module("make_reservation", ["MakeReservation"])
+            codes.append((code, threading.get_ident(), "hotel" in second.modules()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    identity = thread.ident
+    thread.join(2 * JOIN_S)
+    assert codes == [(1, identity, True)]
+    assert "reservation 1001 in CreatedDomain2" in capfd.readouterr().out
+    assert "hotel" not in sys.modules
+
+
+def test_a_synchronized_object_of_a_domain_runs_in_another_context(domain: cloister.Domain) -> None:
+    """S37, S45: constructor and methods run in that domain, in a context of its own, for the caller's thread."""
+    broker = domain.create("hotel:HotelBroker")
+    process, _, logical, context = broker.made_in
+    assert (process, logical) == (domain.pid, cloister.logical_thread())
+    assert process != os.getpid()
+    assert context > 0
+    assert broker.where()[3] == context
+    assert broker.make_reservation(1, "Boston", "Sheraton", date(2001, 12, 2), 3) == 1001
+    assert domain.call("cloister:current_context").id == 0
+    assert domain.create("hotel:Agile").where() == 0
+
+
+def test_the_same_object_is_the_same_proxy(domain: cloister.Domain) -> None:
+    """S46: over the wall a context-bound object has one proxy, however it comes, and is itself at home."""
+    broker = domain.create("hotel:HotelBroker")
+    shown: list[Any] = []
+    assert broker.itself() is broker
+    broker.show(shown.append)
+    assert shown[0] is broker
+    assert broker.is_itself(broker)
+    assert domain.call("hotel:visit", broker) == (True, 0, broker.where()[3])
+
+
+@pytest.mark.parametrize("reentrant", [False, True], ids=["not re-entrant", "re-entrant"])
+def test_of_eight_threads_one_is_inside(domain: cloister.Domain, reentrant: bool) -> None:
+    """S45, O03: of eight threads of the host one is inside; during its call-backs others are, if re-entrant."""
+    broker = domain.create("hotel:OpenBroker" if reentrant else "hotel:HotelBroker")
+    meeting = threading.Barrier(8 if reentrant else 1)
+    _on_threads(8, lambda _: broker.call(lambda: meeting.wait(JOIN_S) is None))
+    assert broker.most_inside == (8 if reentrant else 1)
+    assert broker.inside == 0
+
+
+@pytest.mark.parametrize("name", ["HotelBroker", "OpenBroker"])
+def test_a_nested_call_back_does_not_deadlock(domain: cloister.Domain, name: str) -> None:
+    """S45, O03: the broker calls the host, which calls the broker again, three times nested: each call goes on."""
+    broker = domain.create(f"hotel:{name}")
+    context = broker.where()[3]
+    assert broker.call(lambda: broker.call(lambda: broker.call(lambda: broker.where()[3]))) == context
+    assert broker.inside == 0
+
+
+def test_a_call_back_over_two_domains_comes_home(domain: cloister.Domain) -> None:
+    """O03: a broker calls the host, which calls a broker elsewhere, which calls the host, which calls the first."""
+    with cloister.Domain("other", setup=cloister.Setup(path=[MODULES])) as other:
+        here, there = domain.create("hotel:HotelBroker"), other.create("hotel:HotelBroker")
+        assert here.call(lambda: there.call(lambda: here.where()[0])) == domain.pid
+        assert here.most_inside == there.most_inside == 1
+
+
+def test_submitted_calls_of_one_thread_exclude_each_other() -> None:
+    """O02: calls that one thread submitted take turns, although they are one logical thread."""
+    with cloister.Domain("submitted", setup=cloister.Setup(path=[MODULES])) as domain:
+        broker = domain.create("hotel:HotelBroker")
+        calls = [cloister.submit(broker.call, lambda: 1) for _ in range(8)]
+        assert [each.result(JOIN_S) for each in calls] == [1] * 8
+        assert broker.most_inside == 1
+
+
+def test_a_synchronized_object_of_the_host_serves_a_guest(domain: cloister.Domain) -> None:
+    """S45: a guest reaches a synchronized object of the host in its context; its call-outs come back."""
+
+    @cloister.synchronized
+    class Desk:
+        def here(self) -> int:
+            return cloister.current_context().id
+
+        def ask(self, broker: Any) -> Any:
+            return broker.call(self.here)
+
+        def give(self, broker: Any) -> Any:
+            return broker.is_itself(self), domain.call("operator:is_", self, self), broker.show(self.get)
+
+        def get(self, broker: Any) -> bool:
+            return cloister.is_proxy(broker) and not cloister.current_context().is_default
+
+    desk = Desk()
+    broker = domain.create("hotel:HotelBroker")
+    home = cloister.context_of(desk)
+    assert home is not None
+    assert desk.ask(broker) == home.id
+    assert desk.give(broker) == (False, True, True)
+    assert domain.call(_ask_here, desk) == home.id
+
+
+def _ask_here(desk: Any) -> Any:
+    return desk.here()
+
+
+def test_a_generator_of_a_synchronized_object_crosses_the_wall(domain: cloister.Domain) -> None:
+    """S45: each step of a generator that the broker returns runs in its context, whoever asks for it."""
+    broker = domain.create("hotel:HotelBroker")
+    assert list(broker.floors(3)) == [broker.where()[3]] * 3
+
+
+def test_a_call_that_waits_for_its_turn_can_be_given_up() -> None:
+    """O02: the time-out of a call that waits in a domain ends the wait; the one inside goes on."""
+    with cloister.Domain("waited", setup=cloister.Setup(path=[MODULES])) as domain:
+        broker = domain.create("hotel:HotelBroker")
+        go_on = threading.Event()
+        inside = threading.Event()
+
+        def hold() -> bool:
+            inside.set()
+            return go_on.wait(JOIN_S)
+
+        holder = threading.Thread(target=broker.call, args=(hold,))
+        holder.start()
+        assert inside.wait(JOIN_S)
+        with pytest.raises(cloister.CallTimeout), cloister.timeout(0.05):
+            broker.where()
+        go_on.set()
+        holder.join(JOIN_S)
+        assert not holder.is_alive()
+        assert broker.where()[0] == domain.pid
+
+
+def test_many_contexts_leave_nothing_behind(domain: cloister.Domain) -> None:
+    """S34: contexts appear on need and go with the last object in them."""
+    import gc
+    import weakref
+
+    @cloister.synchronized
+    class Short:
+        pass
+
+    made = Short()
+    context = weakref.ref(cloister.context_of(made))
+    proxy = weakref.ref(made)
+    del made
+    gc.collect()
+    assert context() is None
+    assert proxy() is None
+    broker = domain.create("hotel:HotelBroker")
+    first = broker.where()[3]
+    del broker
+    wait_until(lambda: domain.create("hotel:HotelBroker").where()[3] > first)
