@@ -67,6 +67,10 @@ class WaitGraph:
             del self._waits[strand]
         return stuck
 
+    def expect(self, resource: Resource, strand: Hashable) -> None:
+        """A strand that has not begun is going to wait, whether or not that is a deadlock."""
+        self._waits[strand] = resource, False
+
     def leave(self, strand: Hashable) -> None:
         """A strand waits no more, and has got nothing."""
         self._waits.pop(strand, None)

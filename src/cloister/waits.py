@@ -15,7 +15,7 @@ from cloister import calling
 from cloister.errors import DeadlockDetected
 from cloister.waiting import Resource, WaitGraph
 
-__all__ = ["Resource", "chain_in_words", "hold", "release", "strand_in_words", "waiting"]
+__all__ = ["Resource", "chain_in_words", "expect", "hold", "leave", "release", "settle", "strand_in_words", "waiting"]
 
 _lock = threading.RLock()  # a finalizer may call while it is held
 _graph = WaitGraph()
@@ -33,6 +33,24 @@ def release(resource: Resource, strand: int) -> None:
     """A strand has given back its place."""
     with _lock:
         _graph.release(resource, strand)
+
+
+def settle(resource: Resource) -> None:
+    """Nobody has a place of this resource any more; for one that is used up."""
+    with _lock:
+        resource.holders.clear()
+
+
+def expect(resource: Resource, strand: int) -> None:
+    """A strand that has not begun will wait for this; nobody asks whether it can ever get it."""
+    with _lock:
+        _graph.expect(resource, strand)
+
+
+def leave(strand: int) -> None:
+    """A strand that was expected to wait begins."""
+    with _lock:
+        _graph.leave(strand)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
+
 import cloister
 from cloister.errors import CallTimeout, DeadlockDetected
 
@@ -78,3 +80,18 @@ def test_submitted_calls_are_strands_of_their_own(make: Make) -> None:
 
     assert a.call("troubles:call_back", work) == [1, 2, 3, 4, 5]
     assert a.call("troubles:add", 1, 1) == 2
+
+
+def test_answer_that_waits_for_the_thread_that_waits_for_it(make: Make) -> None:
+    """To wait in a call-back for a call submitted to the same domain, which has one place, is told at once."""
+    domain = make(max_concurrency=1)
+
+    def up() -> object:
+        future = domain.submit("troubles:add", 1, 1)
+        with pytest.raises(DeadlockDetected, match="the answer of the submitted call"):
+            future.result()
+        return future
+
+    kept = []
+    assert domain.call("troubles:call_back", lambda: kept.append(up())) is None
+    assert kept[0].result(JOIN_S) == 2

@@ -6,6 +6,7 @@ import concurrent.futures
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +15,7 @@ import cloister
 from cloister import events
 from cloister.errors import CallTimeout, DomainCrashed, DomainUnloaded
 from cloister.report import Reason
-from tests.domain.journal import Journal
+from tests.domain.journal import Journal, wait_until
 
 JOIN_S = 20.0
 Make = Callable[..., cloister.Domain]
@@ -208,3 +209,39 @@ def test_domain_that_has_ended_needs_no_watching(make: Make) -> None:
     assert stop.report is domain.report
     with pytest.raises(DomainUnloaded):
         domain.call("troubles:pid")
+
+
+def test_running_call_of_a_limited_domain_can_be_cancelled(make: Make) -> None:
+    """Where lanes are limited `cancel()` stops a call that runs, and one that waits for its place is never sent."""
+    domain = ready(make(max_concurrency=1))
+    running = domain.submit("troubles:compute", 60)
+    waiting = domain.submit("errands:keep", "never")
+    wait_until(lambda: domain._life.peer.calls())
+    assert waiting.cancel()
+    assert running.cancel()
+    assert running.cancelled()
+    assert running.cancel()
+    assert concurrent.futures.wait([running, waiting], timeout=JOIN_S).not_done == set()
+    assert domain.with_options(timeout=JOIN_S).call("errands:kept") == []
+    done = domain.submit("troubles:add", 1, 1)
+    assert done.result(JOIN_S) == 2
+    assert not done.cancel()
+    hangs = domain.with_options(kill_after=0.1).submit("troubles:hold_the_lock")
+    wait_until(lambda: domain._life.peer.calls())
+    assert hangs.cancel()
+    assert domain._life.wait_ended(JOIN_S)
+    assert domain.report is not None
+    assert domain.report.reason is Reason.CANCELLED
+
+
+def test_cancels_that_race_with_the_end_of_their_calls_stop_no_other(make: Make) -> None:
+    """Cancels at random moments of calls on one limited lane: whatever is not cancelled gets its own result."""
+    domain = ready(make(max_concurrency=1))
+    cancelled = 0
+    for number in range(300):
+        future = domain.submit("troubles:add", number, 1)
+        for _ in range(number % 30):
+            time.sleep(0)
+        cancelled += future.cancel()
+        assert domain.submit("troubles:add", number, 2).result(JOIN_S) == number + 2
+    assert cancelled

@@ -14,13 +14,14 @@ import contextvars
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Future
+from functools import partial
 from sys import modules
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling, travel
 from cloister.domain.crew import Crew
 from cloister.domain.lane_rack import LaneRack
+from cloister.domain.submitted import Submitted
 from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
 from cloister.lanes.call_lane import Asked, CallLane, LaneClosed, Stopping
 from cloister.lanes.shared_lane import Numbered, SharedLane
@@ -32,6 +33,7 @@ from cloister.wire.messages import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from cloister.domain.life import Life
     from cloister.lanes.conversation import Call
@@ -54,6 +56,8 @@ class _Here(threading.local):
     is on its way, so that a finalizer or a signal handler that calls in the middle of it takes another lane."""
     holds: int = 0
     """Where lanes are limited: how many it has taken."""
+    begins: Submitted | None = None
+    """Where lanes are limited: the submitted call that this thread is about to make."""
     told: CallLane | None = None
     """Where lanes are limited: the lane on which its one-way calls went."""
 
@@ -111,12 +115,17 @@ class GuestPeer(Peer):
     ) -> Any:
         """Call from a thread that has no lane at this moment, or whose lane is over."""
         here = self._here
+        submitted, here.begins = here.begins, None
         lane = self._acquire(limit)
         try:
+            if submitted is not None:
+                submitted.begin(lane)
             value = lane.call(target, name, args, kwargs, calling.options_down(limit, name, lane), flags, limit)
             here.told = None  # the guest has done what it was told before
             return value
         finally:
+            if submitted is not None:
+                submitted.end()
             self._release(lane)
 
     def one_way(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
@@ -144,9 +153,9 @@ class GuestPeer(Peer):
     def submit(
         self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0
     ) -> Future[Any]:
-        """Call without waiting; return the future. Its `cancel` stops a running call where lanes are not limited."""
+        """Call without waiting; return the future. Its `cancel` stops a running call too."""
         if self._rack is not None:
-            return self._submit_limited(target, name, args, kwargs)
+            return self._submit_limited(target, name, args, kwargs, flags)
         limit = calling.deadline.get()
         try:
             shared = self._shared_lane()
@@ -155,26 +164,22 @@ class GuestPeer(Peer):
             raise self.life.ended(name) from None
 
     def _submit_limited(
-        self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+        self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int
     ) -> Future[Any]:
         """Where lanes are limited, a call that nobody waits for takes one too, on a thread of ours."""
-        future: Future[Any] = Future()
-        context = contextvars.copy_context()
-        context.run(calling.begin_strand)
+        assert self._rack is not None
 
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                value = context.run(self.call, target, name, args, kwargs)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
+        def call(future: Submitted) -> Any:
+            self._here.begins = future
+            return self.call(target, name, args, kwargs, flags)
 
         self.life.wait_ready(calling.deadline.get())
-        self._submitted.run(run)
+        future = Submitted(name, call, self._rack.resource, partial(self._interrupt_submitted, name))
+        self._submitted.run(future.run)
         return future
+
+    def _interrupt_submitted(self, name: str, lane: CallLane, number: int) -> None:
+        self.interrupt(lane, number, name)
 
     # -- lanes -------------------------------------------------------------------------------------------------------
 

@@ -191,6 +191,11 @@ class Conversation:
         self.serving: list[int] = []
         self.abandoned: set[int] = set()
 
+    @property
+    def next_number(self) -> int:
+        """The number that the next call of this side gets."""
+        return self._said + 1
+
     def ask(
         self,
         target: int,

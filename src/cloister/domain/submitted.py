@@ -1,0 +1,112 @@
+"""Submitted calls where the lanes of a domain are limited: each takes a call lane too, on a thread of a crew.
+
+The futures differ from those of a shared lane in nothing that a user sees: one counts as pending until its answer is
+there, `cancel` stops its call also while that runs, and is over at once. Waiting for a call that can never get a lane,
+because the waiting thread has it, is DeadlockDetected. Any thread may enter.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any
+
+from cloister import calling, waits
+from cloister.errors import CallCancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.lanes.call_lane import CallLane
+
+__all__ = ["Submitted"]
+
+
+class Submitted(Future[Any]):
+    """The future of one call."""
+
+    def __init__(
+        self,
+        name: str,
+        call: Callable[[Submitted], Any],
+        lanes: waits.Resource,
+        interrupt: Callable[[CallLane, int], None],
+    ) -> None:
+        """`call` makes the call and says `begin` when it has a lane; `interrupt` tells the guest to stop one."""
+        super().__init__()
+        self.name = name
+        self._call, self._interrupt = call, interrupt
+        self._context = contextvars.copy_context()
+        self._strand = self._context.run(calling.begin_strand)
+        self._gate = threading.RLock()  # a finalizer may cancel while it is held
+        self._at: tuple[CallLane, int] | None = None
+        self._answer = waits.Resource(f"the answer of the submitted call {name}()", 1)
+        waits.hold(self._answer, self._strand)
+        waits.expect(lanes, self._strand)
+
+    def run(self) -> None:
+        """Make the call; on a thread of the crew."""
+        waits.leave(self._strand)
+        value: Any = None
+        failure: BaseException | None = None
+        try:
+            if not self.cancelled():
+                value = self._context.run(self._call, self)
+        except BaseException as error:
+            failure = error
+        with self._gate:
+            self._at = None
+        self._settle()
+        try:
+            if failure is None:
+                self.set_result(value)
+            else:
+                self.set_exception(failure)
+        except InvalidStateError:
+            pass  # it was cancelled
+        del self._call, self._interrupt  # with what they hold
+
+    def begin(self, lane: CallLane) -> None:
+        """The call has its lane, and is sent next. Raises CallCancelled where it was cancelled before."""
+        with self._gate:
+            if self.cancelled():
+                raise CallCancelled(f"{self.name}() was cancelled before it was sent")
+            self._at = lane, lane.conversation.next_number
+
+    def end(self) -> None:
+        """The call is over, and its lane is about to be another one's."""
+        with self._gate:
+            self._at = None
+
+    def cancel(self) -> bool:
+        """Give the call up, whether it has begun or not: the domain is told to stop it. False where it is done."""
+        with self._gate:
+            if self.cancelled():
+                return True
+            if not super().cancel():
+                return False
+            at, self._at = self._at, None
+            if at is not None:
+                self._context.copy().run(self._interrupt, *at)  # it is entered by the call
+        self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        self._settle()
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As that of any future. Raises DeadlockDetected where the answer would wait for the thread that asks."""
+        if self.done():
+            return super().result(timeout)
+        with waits.waiting(self._answer, timeout is not None):
+            return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As that of any future. Raises DeadlockDetected where the answer would wait for the thread that asks."""
+        if self.done():
+            return super().exception(timeout)
+        with waits.waiting(self._answer, timeout is not None):
+            return super().exception(timeout)
+
+    def _settle(self) -> None:
+        """Nobody waits for the answer any more, whatever becomes of the call."""
+        waits.settle(self._answer)
