@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         VersionMismatch,
         WrongProcess,
     )
+    from cloister.guest.main_loop import MainLoop
     from cloister.objects.handles import ObjectHandle
     from cloister.objects.marks import by_reference, code, pickled, share
     from cloister.objects.proxies import is_proxy
@@ -78,6 +79,7 @@ __all__ = [
     "DomainUnloaded",
     "EnvironmentFailed",
     "LevelUnavailable",
+    "MainLoop",
     "MarshalError",
     "MessageTooLarge",
     "NameTaken",
@@ -138,6 +140,7 @@ _HOMES = {
     "ContextCall": "cloister.contexts.rules",
     "Domain": "cloister.domain.domain",
     "ObjectHandle": "cloister.objects.handles",
+    "MainLoop": "cloister.guest.main_loop",
     "Reason": "cloister.report",
     "Report": "cloister.report",
     "Setup": "cloister.domain.setup",

@@ -63,6 +63,10 @@ class Setup:
     fails the start."""
     initargs: Sequence[Any] = ()
     """The arguments of the initializer; values that can be copied."""
+    main_loop: str | None = None
+    """The message loop that the domain's main thread runs and that serves its calls: ``"asyncio"``, ``"qt"`` (PySide6
+    or PyQt6), or ``"module:function"``, a function that gets a `cloister.MainLoop` and returns when that is stopping.
+    It is made before the initializer runs. None: no loop, the main thread waits for calls."""
 
     def __post_init__(self) -> None:
         """Raises TypeError and ValueError for what can't be the path or the environment of a process."""
@@ -78,6 +82,9 @@ class Setup:
             raise ValueError("Setup.venv brings its own interpreter and packages: leave python and requirements out")
         if self.config is not None and not isinstance(self.config, str | os.PathLike | Mapping):
             raise TypeError(f"Setup.config is a mapping, or the path of a file, not a {type(self.config).__name__}")
+        loop: Any = self.main_loop
+        if loop is not None and not (isinstance(loop, str) and (loop in ("asyncio", "qt") or ":" in loop[1:-1])):
+            raise ValueError(f"Setup.main_loop is 'asyncio', 'qt' or 'module:function', not {loop!r}")
         for option in ("env", "extra_env"):
             for name, value in (getattr(self, option) or {}).items():
                 if not isinstance(name, str) or not isinstance(value, str):

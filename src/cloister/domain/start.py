@@ -200,6 +200,7 @@ def setup_message(name: str, identity: int, setup: Setup, watchdog: Watchdog, pl
         "cwd": cwd,
         "config": configuration.read(name, setup.config, base),
         "base": base,
+        "main_loop": setup.main_loop,
         "preload": list(setup.preload),
         "in_use": plan.in_use,
         "initializer": None,

@@ -7,7 +7,6 @@ An end by itself is announced with its last words, so that the report can say wh
 
 from __future__ import annotations
 
-import contextvars
 import faulthandler
 import importlib
 import logging
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloister.environments import locks
 from cloister.errors import EnvironmentFailed
-from cloister.guest import descriptors, interrupts, lifeline, local
+from cloister.guest import descriptors, interrupts, lifeline, local, main_loop
 from cloister.guest.control import Control
 from cloister.guest.coroutines import is_coroutine
 from cloister.guest.host import HostPeer
@@ -86,6 +85,7 @@ class _Guest:
         self._peer = HostPeer(setup["name"], self._service.functions, DEFAULT_LIMITS, page)
         self._service.peer = self._peer
         self._lanes: queue.SimpleQueue[_Offer | None] = queue.SimpleQueue()
+        self._loop: main_loop.MainLoop | None = None
         self._peer.expect(0)
         self._lanes.put(_Offer(0, LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER)))
 
@@ -99,6 +99,9 @@ class _Guest:
                 control.send(Kind.FAILED, self._peer.describe(error))
                 sys.exit(EXIT_FAILED)
             control.send(Kind.READY)
+            if self._loop is not None:
+                self._loop.run()
+                sys.exit(0)  # it has ended by itself, as a program does whose loop ends
             while (offer := self._lanes.get()) is not None and not main.stopping:
                 if offer.accept():
                     self._peer.serve_lane(offer.number, offer.end, main)
@@ -136,13 +139,19 @@ class _Guest:
         logging.raiseExceptions = False
         importlib.invalidate_caches()
         threading.excepthook = self._thread_raised
+        if setup["main_loop"] is not None:
+            loop = main_loop.load(setup["main_loop"], self._peer, self._main)
+            self._loop = loop  # from here on lanes are offered to it
+            while not self._lanes.empty():
+                if (offer := self._lanes.get()) is not None:
+                    loop.offer(offer)
         for name in setup["preload"]:
             _preload(name)
         if setup["initializer"] is not None:
             target, args = setup["initializer"]
             made = targets.from_plain(target)(*args)
             if is_coroutine(made):
-                self._peer.coroutines.wait(made, contextvars.copy_context(), "initializer", None)
+                self._peer.coroutines.run(made, "initializer")
 
     def _thread_raised(self, args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)
@@ -151,6 +160,8 @@ class _Guest:
 
     def _stop(self) -> None:
         """Let the main thread go, also where the code that it ran has swallowed `StopRequested`."""
+        if self._loop is not None:
+            self._loop.stop()
         self._lanes.put(None)
 
     def _take_lane(self, number: int, role: Role, end: LaneEnd) -> None:
@@ -159,7 +170,10 @@ class _Guest:
             self._peer.expect(number)
         if role in (Role.MAIN, Role.MAIN_ONLY):
             offer = _Offer(number, end)
-            self._lanes.put(offer)
+            if self._loop is not None:
+                self._loop.offer(offer)
+            else:
+                self._lanes.put(offer)
             if role == Role.MAIN_ONLY:
                 return
             fallback = threading.Timer(MAIN_PATIENCE_S, self._serve_instead, (offer,))

@@ -15,6 +15,7 @@ asyncio is imported when it is first needed: it would double the start of a doma
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
 from types import CoroutineType
@@ -195,6 +196,13 @@ class Coroutines:
         except RuntimeError as error:
             started.fail(CallCancelled(f"{name}() was not begun: {error}"))
         return started
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Any:
+        """Run a coroutine of the set-up, before anything is served; the main thread waits for it."""
+        loop = self._loop
+        if self.here and loop is not None:
+            return loop.run_until_complete(coroutine)
+        return self.wait(coroutine, contextvars.copy_context(), name, None)
 
     def wait(self, coroutine: Coroutine[Any, Any, Any], context: Context, name: str, running: Running | None) -> Any:
         """Run a coroutine and wait for it on this thread; return its result.

@@ -15,7 +15,7 @@ from cloister import calling, travel
 from cloister.errors import CallCancelled
 from cloister.guest.coroutines import Coroutines, is_coroutine
 from cloister.guest.interrupts import Interrupted, MainThread, Running, StopRequested
-from cloister.lanes.call_lane import CallLane, LaneClosed
+from cloister.lanes.call_lane import LATER, CallLane, LaneClosed
 from cloister.objects.peer import Peer
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class _Here(threading.local):
     """In a thread that serves: its own lane, for one-way calls that call the host."""
     running: Running | None = None
     """What it runs for the host; None in a thread of the guest's own."""
+    later: Callable[[Callable[[], None]], None] | None = None
+    """Where it runs a message loop: has something done by that loop. Coroutines of its lane are answered so."""
 
 
 class HostPeer(Peer):
@@ -68,6 +70,21 @@ class HostPeer(Peer):
 
     def serve_lane(self, number: int, end: LaneEnd, main: MainThread | None = None) -> None:
         """Serve a lane on the calling thread until the host closes it. `main` is where signals find the main thread."""
+        lane = self.begin_lane(number, end, main)
+        try:
+            while not lane.closed and lane.serve_one():
+                pass
+        except Interrupted:
+            pass  # it came too late for its call, in the middle of our own work: the lane is lost
+        finally:
+            self.end_lane(lane, main)
+
+    def run_loop(self, later: Callable[[Callable[[], None]], None]) -> None:
+        """The calling thread, the main one, runs a message loop; `later` has something done by it."""
+        self._here.later = later
+
+    def begin_lane(self, number: int, end: LaneEnd, main: MainThread | None) -> CallLane:
+        """Make a lane the one that the calling thread serves."""
         lane = CallLane(end, self.converse(), self, number, self.page, side=1)
         running = Running(number, lane.conversation.serving)
         with self._arriving:
@@ -79,18 +96,22 @@ class HostPeer(Peer):
             main.running = running
             # The signal may have come before this thread did.
             running.unwanted = main.asked_for(number) or running.unwanted
-        try:
-            while not lane.closed and lane.serve_one():
-                pass
-        except Interrupted:
-            pass  # it came too late for its call, in the middle of our own work: the lane is lost
-        finally:
-            if main is not None:
-                main.running = None
-            here.served = here.lane = here.own = here.running = None
-            if self.serving.get(number) is running:
-                del self.serving[number]
-            lane.close()
+        return lane
+
+    def end_lane(self, lane: CallLane, main: MainThread | None) -> None:
+        """The calling thread serves this lane no more."""
+        here = self._here
+        running = here.running
+        if main is not None:
+            main.running = None
+        here.served = here.lane = here.own = here.running = None
+        if running is not None and running.stop is None:  # else its task is still on its way, and may be stopped
+            self._forget(lane.number, running)
+        lane.close()
+
+    def _forget(self, number: int, running: Running) -> None:
+        if self.serving.get(number) is running:
+            del self.serving[number]
 
     def serve(self, lane: CallLane, call: Call) -> Any:
         """Run a call of the host, in a copy of this thread's context."""
@@ -105,24 +126,55 @@ class HostPeer(Peer):
             before, here.lane = here.lane, lane
             try:
                 context = contextvars.copy_context()
-                value = context.run(self.in_context, call)
-                return self.coroutines.wait(value, context, call.name, None) if is_coroutine(value) else value
+                made = context.run(self.in_context, call)
+                return self.coroutines.wait(made, context, call.name, None) if is_coroutine(made) else made
             finally:
                 here.lane = before
         number, away, before = running.number, running.away, here.lane
         running.number, running.away, here.lane = call.number, False, lane
+        value: Any = None
         try:
             if call.number == running.unwanted:
                 raise CallCancelled(f"{call.name}() was given up before it began")
             context = contextvars.copy_context()
             value = context.run(self.in_context if call.options else self.invoke, call)
-            return self.coroutines.wait(value, context, call.name, running) if is_coroutine(value) else value
+            if is_coroutine(value):
+                if here.later is None or lane.conversation.waiting:
+                    return self.coroutines.wait(value, context, call.name, running)
+                self._answer_later(lane, call, value, context, running)
+                value = LATER
+            return value
         except Interrupted as error:
             raise CallCancelled(f"{call.name}() was interrupted: its caller does not wait any more") from error
         finally:
-            running.number, running.away, here.lane = number, away, before
-            if running.cancelling:
-                running.settle(call.number)
+            running.away, here.lane = away, before
+            if value is not LATER:
+                running.number = number
+                if running.cancelling:
+                    running.settle(call.number)
+
+    def _answer_later(self, lane: CallLane, call: Call, coroutine: Any, context: Any, running: Running) -> None:
+        """Let a coroutine run, and answer its call when it is done; the loop of this thread goes on meanwhile."""
+        here = self._here
+        later, torn = here.later, False
+        assert later is not None
+
+        def done(value: Any, error: BaseException | None) -> None:
+            later(partial(answer, value, error))
+
+        def answer(value: Any, error: BaseException | None) -> None:
+            if torn:
+                return
+            running.number, running.stop = 0, None
+            if here.running is not running:  # the host has closed the lane meanwhile
+                self._forget(lane.number, running)
+            lane.answer_late(call, value, error)
+
+        try:
+            running.wait_for(self.coroutines.start(coroutine, context, call.name, done).cancel)
+        except BaseException:
+            torn = True
+            raise
 
     def _serve_one_way(self, here: _Here, call: Call) -> None:
         """Run a call that nobody waits for: what it calls takes a lane of its own, because nobody reads this one."""

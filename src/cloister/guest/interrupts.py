@@ -92,10 +92,10 @@ class Running:
             if self.number != number:
                 if number in self.serving:  # a call that it has made itself is served in the middle of it
                     self.pending = number
-            elif self.away:
-                self.pending = number
             elif self.stop is not None:
                 self.stop()
+            elif self.away:
+                self.pending = number
             else:
                 _set_async_exc(self.thread, Interrupted)
                 return
@@ -155,13 +155,17 @@ class MainThread:
         """Set before `INTERRUPT` is sent to end the domain."""
         self.past_stop = False
         """The main thread has left its loop; it is not to be interrupted again."""
+        self.has_loop = False
+        """It runs a message loop, which is told to end and never torn: only a call that it serves is interrupted."""
 
     def on_interrupt(self, signum: int, frame: Any) -> None:
         """Raise in whatever the main thread does, where that was asked for."""
+        running = self.running
         if self.stopping and not self.past_stop:
+            if self.has_loop and (running is None or not running.number or running.stop is not None):
+                return
             self.past_stop = True
             raise StopRequested
-        running = self.running
         if running is None:
             return
         number = self.asked_for(running.lane)
@@ -172,10 +176,10 @@ class MainThread:
             running.unwanted = number
             if number in running.serving:
                 running.pending = number
-        elif running.away:
-            running.pending = number
         elif running.stop is not None:
             running.stop()
+        elif running.away:
+            running.pending = number
         else:
             raise Interrupted
 

@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
     from cloister.pipes.page import Page
 
-__all__ = ["Asked", "CallLane", "LaneClosed", "LaneOwner", "Stopping"]
+__all__ = ["LATER", "Asked", "CallLane", "LaneClosed", "LaneOwner", "Stopping"]
 
 GRACE_S: Final = 5.0
 """How long a nested call that timed out may take to unwind before its lane is closed."""
+
+LATER: Final = object()
+"""What `LaneOwner.serve` returns where `CallLane.answer_late` will be called with the result."""
 
 SHALLOW: Final = 8
 """Nested calls that need no look at the stack: with the usual limit of 1,000 frames there is room for them."""
@@ -260,8 +263,11 @@ class CallLane(FrameLane):
             return
         assert type(call) is Call
         conversation.serving.append(number)
+        value: Any = None
         try:
             value = self.owner.serve(self, call)
+            if value is LATER:
+                return
             data = conversation.reply(number, value, call.copy) if number else None
         except BaseException as error:
             if self.owner.passes_through(error):
@@ -271,9 +277,31 @@ class CallLane(FrameLane):
                 return
             data = conversation.refuse(number, self.owner.describe(error))
         finally:
-            conversation.serving.pop()
+            if value is not LATER:
+                conversation.serving.pop()
         if data is not None:
             self._send(data, deadline)
+
+    def answer_late(self, call: Call, value: Any, error: BaseException | None) -> None:
+        """Answer an outermost call for which `serve` has returned `LATER`; ignored where the peer has closed the lane.
+
+        Called by the thread that uses the lane, while it serves nothing else on it.
+        """
+        conversation = self.conversation
+        data = None
+        if error is None:
+            try:
+                data = conversation.reply(call.number, value, call.copy)
+            except MarshalError as refused:
+                error = refused
+        if error is not None:
+            data = conversation.refuse(call.number, self.owner.describe(error))
+        conversation.serving.remove(call.number)
+        if data is not None and not self._closed:
+            try:
+                self._send(data, None)
+            except LaneClosed:
+                pass  # the next `serve_one` says so
 
 
 def _require_frames(count: int) -> None:

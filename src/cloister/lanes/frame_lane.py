@@ -131,6 +131,11 @@ class FrameLane:
         """Whether this end is closed."""
         return self._closed
 
+    @property
+    def ready(self) -> bool:
+        """Whether a frame was read already, so that the descriptor need not be readable."""
+        return self._decoder is not None and not self._decoder.wanted
+
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def break_with(self, error: Callable[[], BaseException]) -> None:
