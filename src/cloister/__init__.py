@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cloister.domain.default import current_domain
     from cloister.domain.domain import Domain
     from cloister.domain.functions import domain_of, one_way, submit
+    from cloister.domain.resolving import Found, Lookup
     from cloister.domain.setup import Setup, Watchdog
     from cloister.errors import (
         BadName,
@@ -78,7 +79,9 @@ __all__ = [
     "DomainError",
     "DomainUnloaded",
     "EnvironmentFailed",
+    "Found",
     "LevelUnavailable",
+    "Lookup",
     "MainLoop",
     "MarshalError",
     "MessageTooLarge",
@@ -139,6 +142,8 @@ _HOMES = {
     "ContextBound": "cloister.contexts.bound",
     "ContextCall": "cloister.contexts.rules",
     "Domain": "cloister.domain.domain",
+    "Found": "cloister.domain.resolving",
+    "Lookup": "cloister.domain.resolving",
     "ObjectHandle": "cloister.objects.handles",
     "MainLoop": "cloister.guest.main_loop",
     "Reason": "cloister.report",

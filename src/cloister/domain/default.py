@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloister.errors import CannotUnload
-from cloister.guest import loaded, local
+from cloister.guest import loaded, local, lookups
 from cloister.guest.program import run_file, run_program
 from cloister.objects import targets
 from cloister.objects.handles import LocalHandle
@@ -84,6 +84,14 @@ class CurrentDomain:
     def get_data(self, slot: str) -> Any:
         """The value of a data slot of this domain; None where nothing is in it."""
         return local.get_data(slot)
+
+    def resource(self, package: str, name: str) -> bytes:
+        """The bytes of a file that lies in a package; `name` may have folders, with slashes.
+
+        Where it is not there, a guest asks the handlers that its creator has for ``"resource"``. Raises
+        FileNotFoundError.
+        """
+        return lookups.find_resource(package, name)
 
     def unload(self) -> None:
         """Raises CannotUnload: the default domain ends with its process, any other is unloaded by its creator."""

@@ -21,6 +21,8 @@ from cloister.wire.messages import SERVICE
 if TYPE_CHECKING:
     import os
 
+    from cloister.domain.resolving import Found, Lookup
+
 
 __all__ = ["Domain"]
 
@@ -169,6 +171,16 @@ class Domain(DomainBase):
     def get_data(self, slot: str) -> Any:
         """The value of a data slot: a copy, or a proxy where its type is not copied; None where nothing is in it."""
         return self._service("get_data", slot)
+
+    def on_resolve(self, kind: str, handler: Callable[[Lookup], Found | os.PathLike[str] | None]) -> None:
+        """Be asked when code over there does not find a ``"module"``, a ``"type"`` or a ``"resource"``.
+
+        `handler` gets a `Lookup` and answers with `Found`, a path, or None. The first answer of several handlers wins.
+        It runs on a thread of cloister's. That it raised, or took longer than `Setup.resolve_timeout`, is in the error
+        that the code over there gets. Handlers that must not miss what is looked for during the start are given with
+        `Setup(resolve=...)`. Raises ValueError, and the errors of the domain.
+        """
+        self._life.resolving.add(kind, handler)
 
     # -- life --------------------------------------------------------------------------------------------------------
 

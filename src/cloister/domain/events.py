@@ -15,8 +15,10 @@ __all__ = [
     "Connected",
     "Event",
     "Exited",
+    "ModuleLoaded",
     "Output",
     "Ready",
+    "ResolveFailed",
     "Responsive",
     "UnhandledException",
     "Unresponsive",
@@ -94,6 +96,28 @@ class UnhandledException(Event):
     where: str
     """The name of the call, or ``"unhandled_exception"`` for a thread."""
     error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleLoaded(Event):
+    """A module was loaded in the domain. Told only where a handler of this very type was given with ``on=``, because
+    the guest watches its imports for it."""
+
+    module: str
+    file: str
+    """Empty where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveFailed(Event):
+    """Something was looked for in the domain, and neither found there nor answered by a handler of `on_resolve`. Told
+    only where there is such a handler, or one of this very type was given with ``on=``."""
+
+    kind: str
+    """``"module"``, ``"type"`` or ``"resource"``."""
+    name: str
+    requested_by: str
+    """The module whose code asked, as the guest says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class GuestPeer(Peer):
     """The other side of the wall, seen from above."""
 
     def __init__(self, name: str, life: Life, page: Page | None, first: LaneEnd, max_concurrency: int | None) -> None:
-        super().__init__(name, below=True, service={}, limits=DEFAULT_LIMITS)
+        super().__init__(name, below=True, service={"resolve": life.resolving.resolve}, limits=DEFAULT_LIMITS)
         self.life = life
         self._page = page
         self._here = _Here()

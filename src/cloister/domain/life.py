@@ -34,6 +34,7 @@ from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.guest_threads import GuestThreads
 from cloister.domain.listener import Listener
 from cloister.domain.output import Output
+from cloister.domain.resolving import Resolving
 from cloister.domain.stops import Stops
 from cloister.errors import (
     CallTimeout,
@@ -121,6 +122,7 @@ class Life:
         self.queue = Queue(_handlers, MAX_WAITING_EVENTS, MAX_WAITING_BYTES)
         self.work = Queue(_workers, MAX_WAITING_WORK, MAX_WAITING_WORK)
         self.handlers: list[tuple[type[events.Event], Callable[[Any], object]]] = list(options.handlers)
+        self.resolving = Resolving(self)
         plan = start.plan(name, options.setup)
         self.building = plan.order is not None
         """Whether its virtual environment is being made; it greets when that is there."""

@@ -110,6 +110,10 @@ class Listener:
                 life.output.log(body)
             case Kind.EVENT:
                 where, described = body
+                if where == "module_loaded":
+                    module, file = map(str, described)
+                    life.tell(events.ModuleLoaded(life.name, life.process.pid, module, file), len(module) + len(file))
+                    return
                 life.unheard(str(where), life.peer.rebuild(described))
             case Kind.WANT_LANE:
                 life.guest_threads.open_lane(int(body[0]))
@@ -151,6 +155,7 @@ class Listener:
         life = self._life
         try:
             life.setup["initializer"] = start.initializer_message(life.options.setup, life.peer.version)
+            life.setup["watch"] = life.resolving.for_setup()
             life.send(Kind.SETUP, life.setup)
         except Exception as error:  # also what a reducer of the user's raises
             life.failed(error)

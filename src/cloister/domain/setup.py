@@ -58,6 +58,11 @@ class Setup:
     and without one (a prompt, a notebook) the working directory."""
     preload: Sequence[str] = ()
     """Modules that are imported before the initializer runs; one that fails to import fails the start."""
+    resolve: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """What is asked here when code in the domain finds no ``"module"``, ``"type"`` or ``"resource"``: a handler for
+    each of these kinds; see `Domain.on_resolve`."""
+    resolve_timeout: float = 10.0
+    """Seconds that one handler may take to answer."""
     initializer: Callable[..., object] | str | None = None
     """Run once on the domain's main thread before it is ready: a callable, or ``"module:function"``. What it raises
     fails the start."""
@@ -76,6 +81,11 @@ class Setup:
         for name in list[Any](self.preload):
             if not isinstance(name, str) or not name or name.startswith("."):
                 raise TypeError(f"Setup.preload: {name!r} is not the full name of a module")
+        for kind in self.resolve:
+            if kind not in ("module", "type", "resource"):
+                raise ValueError(f"Setup.resolve: {kind!r} is none of 'module', 'type', 'resource'")
+        if not 0 <= self.resolve_timeout <= LONGEST_S:
+            raise ValueError(f"Setup.resolve_timeout is seconds, 0 to {LONGEST_S:,}, not {self.resolve_timeout!r}")
         if self.requirements is not None:
             checked(self.requirements)
         if self.venv is not None and (self.python is not None or self.requirements is not None):

@@ -139,6 +139,7 @@ class _Guest:
         logging.raiseExceptions = False
         importlib.invalidate_caches()
         threading.excepthook = self._thread_raised
+        self._service.watch(setup["watch"])
         if setup["main_loop"] is not None:
             loop = main_loop.load(setup["main_loop"], self._peer, self._main)
             self._loop = loop  # from here on lanes are offered to it

@@ -104,6 +104,7 @@ class Control:
         """
         self._peer, self._main, self._serve, self._stop, self._beat_s = peer, main, serve, stop, beat_s
         peer.open_lane = self.open_lane
+        peer.report_load = lambda name, file: self.send(Kind.EVENT, "module_loaded", [name, file])
         peer.report = lambda name, error: self.send(Kind.EVENT, name, peer.describe(error))
         peer.coroutines.report = peer.report
         self.thread = threading.Thread(target=self._run, name="cloister-control", daemon=True)

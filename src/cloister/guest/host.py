@@ -55,6 +55,8 @@ class HostPeer(Peer):
         """Asks the host for a lane of the calling thread's own; set by the control channel."""
         self.report: Callable[[str, BaseException], None] = _nowhere
         """Tells the host of an exception that no caller waits for; set by the control channel."""
+        self.report_load: Callable[[str, str], None] = _nowhere
+        """Tells the host of a module that was loaded, by name and file; set by the control channel."""
         self.serving: dict[int, Running] = {}
         """What runs on each call lane, by the lane's number."""
         self.shared: dict[int, SharedServing] = {}
@@ -347,5 +349,5 @@ def _no_lane() -> tuple[int, LaneEnd]:
     raise RuntimeError("the control channel is not up yet")
 
 
-def _nowhere(name: str, error: BaseException) -> None:
+def _nowhere(name: str, what: Any) -> None:
     pass

@@ -14,7 +14,7 @@ import types
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.guest import loaded, local
+from cloister.guest import loaded, loads, local, lookups
 from cloister.guest.coroutines import is_coroutine
 from cloister.guest.program import run_file, run_program
 from cloister.objects import targets
@@ -58,6 +58,7 @@ class Service:
             "modules": loaded.modules,
             "set_data": local.set_data,
             "get_data": local.get_data,
+            "watch": self.watch,
         }
 
     def create(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -99,6 +100,13 @@ class Service:
             except Exception as error:
                 failures[len(results)] = self.peer.describe(error)
                 add(None)
+
+    def watch(self, what: list[str]) -> None:
+        """Ask the host for what is not found here (``lookups``), tell it of loaded modules (``modules``)."""
+        if "lookups" in what:
+            lookups.watch_lookups(self.peer)
+        if "modules" in what:
+            loads.watch_loads(lambda name, file: self.peer.report_load(name, file))
 
     def unwrap(self, value: Any) -> Any:
         """Return the object itself; the call asks for a copy."""

@@ -27,6 +27,7 @@ import linecache
 import sys
 import textwrap
 import types
+from collections.abc import Callable
 from typing import Any, Final
 
 from cloister.errors import MarshalError
@@ -37,6 +38,10 @@ __all__ = ["VERSION", "by_name", "from_plain", "resolve", "to_plain"]
 
 VERSION: Final = (sys.version_info.major, sys.version_info.minor)
 """What this interpreter runs."""
+
+
+missing: Callable[[str], Any] | None = None
+"""In a guest whose host wants to be asked: finds what a name stands for that a module lacks, or raises LookupError."""
 
 
 def by_name(function: Any) -> str | None:
@@ -148,6 +153,12 @@ def resolve(name: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
+            said = ""
+            if missing is not None:
+                try:
+                    return missing(name)
+                except LookupError as error:
+                    said = f"; {error.args[0]}" if error.args[0] else ""
             where = f"module {module_name!r} ({getattr(sys.modules[module_name], '__file__', 'built-in')})"
-            raise ImportError(f"{where} has no {qualname!r}", name=module_name) from None
+            raise ImportError(f"{where} has no {qualname!r}{said}", name=module_name) from None
     return found

@@ -28,7 +28,8 @@ WANT_LANE         22  guest           [ticket]: a thread of the guest's own want
 CANCEL            23  host            [lane, number]: raise in the code that serves this call; ignored if it is over
 RELEASE           24  both            [[object, how often received, how often sent home], …]
 LOG               25  guest           [name, level, message, created, path, line, function, thread, exception text]
-EVENT             26  guest           [name, exception]: something that no caller waits for
+EVENT             26  guest           [name, exception]: something that no caller waits for; or
+                                      ["module_loaded", [module, file]]
 STOP              27  host            [grace in ms]: run exit hooks and end
 LAST_WORDS        28  guest           [reason, exit code, text]: the guest ends by itself and says why
 REWIND            29  host            []: the stacks were read, write the next ones from the start
