@@ -23,6 +23,23 @@ hypothesis.settings.register_profile("explore", deadline=None, database=None, pr
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--core`."""
+    parser.addoption("--core", action="store_true", help="of a test with many cases only the first and the last one")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--core`, leave out the cases that tell nothing about another version of Python."""
+    if not config.getoption("core"):
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {id(item) for group in cases.values() for item in (group[0], group[-1])}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
+    items[:] = [item for item in items if id(item) in kept]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ground_of_the_run() -> Iterator[Path]:
     """Give the run a temporary directory of its own, so that what lies in it afterwards is ours.

@@ -119,3 +119,5 @@ def test_a_remote_error_names_the_type_over_there() -> None:
     error = errors.RemoteError("acme.OutOfPaper", "tray 2")
     assert str(error) == "acme.OutOfPaper: tray 2"
     assert str(errors.RemoteError("acme.OutOfPaper")) == "acme.OutOfPaper"
+    long = errors.RemoteError("acme.OutOfPaper", "tray 2", "Traceback …")
+    assert repr(long) == "RemoteError('acme.OutOfPaper', 'tray 2')"

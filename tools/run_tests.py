@@ -1,4 +1,4 @@
-"""Run the suite: all of it on the first Python with coverage, what is quick on every other supported Python.
+"""Run the suite: all of it on the first Python with coverage, its core on every other supported Python.
 
 Not here: how environments are made; that is environment.py. The last thing printed is a summary of pytest's.
 
@@ -16,7 +16,11 @@ from environment import CHECKOUT, EnvironmentFailed, main_environment, other_env
 
 # House, documents and what is built on the library do not depend on the version of Python.
 NOT_CORE = ["house", "docs", "cli", "examples", "integrations", "peers"]
-CORE = ["-m", "not slow", *(f"--ignore=tests/{folder}" for folder in NOT_CORE)]
+# What a domain tells of itself, and how it is watched, depends on the kernel and the clock.
+NOT_CORE += [
+    f"domain/test_{name}.py" for name in "host_death lost_status output reports signs_of_life stops vitals".split()
+]
+CORE = ["--core", "-m", "not slow", *(f"--ignore=tests/{place}" for place in NOT_CORE)]
 
 # Most tests wait for another process most of their time. The tests of one file stay together and share its fixtures.
 SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses=4", "--dist=loadfile"]

@@ -198,7 +198,8 @@ class RemoteError(CallError):
     """The guest raised an exception whose type is unknown here, or that must not be raised here by a guest.
 
     A guest's ``SystemExit``, ``KeyboardInterrupt`` and other exceptions outside ``Exception`` always arrive as one:
-    code in a domain can't end its host.
+    code in a domain can't end its host. Where this program has a class of exceptions and has marked it with
+    `cloister.by_value`, they keep their type.
     """
 
     def __init__(self, type_name: str, message: str = "", traceback_text: str = "") -> None:
@@ -206,6 +207,9 @@ class RemoteError(CallError):
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+    def __repr__(self) -> str:
+        return f"RemoteError({self.type_name!r}, {self.message!r})"
 
     @property
     def type_name(self) -> str:

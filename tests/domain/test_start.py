@@ -64,6 +64,7 @@ def test_connected_names_the_python_of_the_guest(make: Make, journal: Journal) -
     assert event.python == ".".join(map(str, sys.version_info[:3]))
 
 
+@pytest.mark.slow
 def test_many_domains_need_one_thread(make: Make) -> None:
     """S01: eight domains are watched by one thread."""
     before = threading.active_count()

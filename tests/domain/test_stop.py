@@ -305,6 +305,7 @@ print(domain.pid)
     assert not is_running(int(done.stdout.split()[0]))
 
 
+@pytest.mark.slow
 def test_many_short_domains_leave_no_descriptor_to_the_collector() -> None:
     """Domains made and unloaded in a row, with the collector off, keep descriptors and mappings flat."""
 

@@ -290,6 +290,7 @@ def test_logical_thread_is_the_same_on_both_sides(domain: cloister.Domain) -> No
     assert theirs not in (own, *(here for here, _ in others))
 
 
+@pytest.mark.slow
 def test_lane_ends_with_its_thread(start: Start) -> None:
     """Two thousand short-lived threads, each with a call, leave neither descriptors here nor threads over there."""
     domain = start()

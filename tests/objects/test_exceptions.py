@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cloister
+from cloister.wire.registry import DEFAULT_REGISTRY
 from tests.objects.conftest import MODULES
 
 
@@ -51,6 +52,30 @@ def test_marked_exception_keeps_type_and_state(domain: cloister.Domain, copies: 
     with pytest.raises(copies.OutOfStock) as caught:
         domain.call("copies:raise_out_of_stock")
     assert (caught.value.article, caught.value.left, caught.value.args) == ("umbrella", 0, ("umbrella", 0))
+
+
+def test_exception_that_only_the_host_has_marked_keeps_its_type(domain: cloister.Domain) -> None:
+    """A class of exceptions of somebody else's module is known here as soon as this program marks it."""
+    from json import JSONDecodeError
+
+    with pytest.raises(cloister.RemoteError, match=r"json\.decoder\.JSONDecodeError"):
+        domain.call("json:loads", "{")
+    cloister.by_value(JSONDecodeError)
+    try:
+        with pytest.raises(JSONDecodeError) as caught:
+            domain.call("json:loads", "{")
+        assert (caught.value.lineno, caught.value.pos) == (1, 1)
+    finally:
+        DEFAULT_REGISTRY.by_type.pop(JSONDecodeError)
+        DEFAULT_REGISTRY.by_name.pop("json.decoder:JSONDecodeError")
+
+
+def test_traceback_begins_with_the_code_that_was_called(domain: cloister.Domain) -> None:
+    """The frames of cloister in the domain are the same in every traceback, so they are left out of it."""
+    error = _caught(domain, "    raise KeyError('a')")
+    text = error.remote_traceback  # type: ignore[attr-defined]  # it has one, because it was rebuilt
+    assert "in misbehave" in text
+    assert "call_lane.py" not in text
 
 
 def test_error_of_cloister_itself_keeps_its_type(domain: cloister.Domain) -> None:

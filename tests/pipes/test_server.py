@@ -412,6 +412,7 @@ def test_a_full_descriptor_table_fails_every_opening_cleanly() -> None:
         assert descriptors.count() == before
 
 
+@pytest.mark.slow
 def test_ten_thousand_openings_and_closings_race_without_a_trace() -> None:
     """S31: clients and server open and close as they like, 10,000 times; the descriptors are flat."""
     name = fresh_name()
@@ -435,6 +436,7 @@ def test_ten_thousand_openings_and_closings_race_without_a_trace() -> None:
     assert descriptors.count() == before
 
 
+@pytest.mark.slow
 def test_a_server_that_closes_under_its_clients_leaves_no_trace() -> None:
     """S31: servers that open, accept and close in a race with their clients: documented errors only, no trace."""
     name = fresh_name()

@@ -143,5 +143,5 @@ def test_a_trap_is_told_by_its_kind() -> None:
 
 def test_the_ways_out_name_the_type() -> None:
     """The text names a built-in type plainly and any other with its module."""
-    assert ways_out(object()).startswith("a object is not copied")
+    assert ways_out(object()).startswith("an object is not copied")
     assert ways_out(Slotted(1)).startswith(f"a {__name__}.Slotted is not copied")

@@ -275,6 +275,7 @@ def test_what_can_not_be_copied_is_replaced_by_its_repr() -> None:
     assert arrived.good == {"a": (1,)}
 
 
+@pytest.mark.slow
 def test_an_endless_chain_is_cut() -> None:
     """A chain of ten thousand causes, a cycle, and a huge group are told as far as is reasonable."""
     last: BaseException = ValueError(0)

@@ -97,7 +97,7 @@ def test_a_field_without_a_copy_is_named(codec: Codec) -> None:
     culprit: Any = object()
     values = [Model.model_construct(number=1, rows=[culprit]), Struct(number=1, rows=[culprit]), Frozen((culprit, 1))]
     for value, path in zip(values, ("rows", "rows", "pair"), strict=True):
-        with pytest.raises(MarshalError, match=rf"^value\[1\]\.{path}\[0\]: a object"):
+        with pytest.raises(MarshalError, match=rf"^value\[1\]\.{path}\[0\]: an object"):
             codec.encode([1, value])
 
 

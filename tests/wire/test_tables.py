@@ -151,7 +151,7 @@ def test_a_series_of_pandas_arrives_equal(packing: Packing, name: object) -> Non
 
 
 REFUSED: dict[str, Callable[[], Any]] = {
-    "a object is not copied": lambda: pd.DataFrame({"a": [object()]}),
+    "an object is not copied": lambda: pd.DataFrame({"a": [object()]}),
     "column 'p' is of type period": lambda: pd.DataFrame({"p": pd.period_range("2020", periods=2)}),
     "column 'o' holds Python objects": lambda: pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}),
     "is not copied": lambda: pa.schema([("a", pa.int8())]),
@@ -196,6 +196,7 @@ def test_a_compressed_stream_is_refused_before_it_is_read(packing: Packing) -> N
                 Codec(packing=packing).decode(container(packing, number, "frame", stream(compression)))
 
 
+@pytest.mark.slow
 def test_a_damaged_stream_is_refused(packing: Packing) -> None:
     """A stream that is cut, or has a byte changed anywhere, is a ProtocolError or a valid table, never a crash."""
     codec, whole = Codec(packing=packing), stream()

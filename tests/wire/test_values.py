@@ -60,6 +60,7 @@ values = st.recursive(
 
 
 @given(values)
+@pytest.mark.slow
 def test_any_nesting_of_values_arrives_as_it_was_sent(value: object) -> None:
     """Whatever is built of copied kinds arrives with exact types; both implementations make the same bytes of it."""
     codecs = [Codec(packing=load_msgpack(pure=pure)) for pure in (False, True)]

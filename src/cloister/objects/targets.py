@@ -147,7 +147,9 @@ def resolve(name: str) -> Any:
     """
     module_name, colon, qualname = name.partition(":")
     if not colon or not module_name or not qualname or module_name.startswith("."):
-        raise ValueError(f"{name!r} does not name code: write 'package.module:name'")
+        before, dot, last = name.rpartition(".")
+        perhaps = f"{before}:{last}" if dot and not colon and before and last else "package.module:name"
+        raise ValueError(f"{name!r} does not name code: write {perhaps!r}")
     found: Any = importlib.import_module(module_name)
     for part in qualname.split("."):
         try:

@@ -78,9 +78,10 @@ def ways_out(value: object) -> str:
     """Say that `value` has no copy, and what can be done."""
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    article = "an" if name[0] in "aeiou" else "a"
     return (
-        f"a {name} is not copied. Mark its class with @by_value to copy it or with @by_reference to leave it where it "
-        "is, hand over this one object with share(), or send it to a domain of your own code with pickled()"
+        f"{article} {name} is not copied. Mark its class with @by_value to copy it or with @by_reference to leave "
+        "it where it is, hand over this one object with share(), or send it to a domain of your own code with pickled()"
     )
 
 

@@ -62,6 +62,8 @@ _EXTRA: Final = (
     (AttributeError, ("name",)),
 )
 """Attributes that built-in exceptions keep beside `args` and ``__dict__``."""
+_OURS: Final = ("cloister.domain.", "cloister.guest.", "cloister.lanes.", "cloister.objects.")
+"""The modules whose frames stand in a traceback before those of the code that was called."""
 
 Table = Mapping[str, type[Exception]]
 
@@ -348,10 +350,20 @@ def _cut(text: str, chars: int = _MESSAGE_CHARS) -> str:
     return text if len(text) <= chars else f"{text[: chars - 20]}… ({len(text):,} chars)"
 
 
+def _from_the_user(frames: Any) -> Any:
+    """Leave out our own frames before the first one of the user's: they are the same in every traceback."""
+    own = frames
+    while own is not None:
+        if not str(own.tb_frame.f_globals.get("__name__")).startswith(_OURS):
+            return own
+        own = own.tb_next
+    return frames
+
+
 def _traceback_text(error: BaseException) -> str:
     earlier = _plain(error, "remote_traceback")
     try:
-        text = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(type(error), error, _from_the_user(_native(error, "__traceback__"))))
     except BaseException as failure:  # for the same reason
         text = f"<the traceback could not be printed: {type(failure).__name__}>\n"
         if type(earlier) is str:

@@ -196,8 +196,15 @@ class Codec:
             if kind is not None:
                 record = self.registry.by_name.get(name) or record_for(kind)
         if record is None:
+            shown = name.replace(":", ".")
+            if name.startswith("__main__:"):
+                raise MarshalError(
+                    f"a value of type {shown} arrived, which is not known here: the program that defines it runs only "
+                    "once. Put the class into a module that both sides can import, or keep the object where it is with "
+                    "@by_reference"
+                )
             raise MarshalError(
-                f"a value of type {name.replace(':', '.')} arrived, which is not known here. Import the module that "
+                f"a value of type {shown} arrived, which is not known here. Import the module that "
                 "defines it and mark the class with @by_value, or keep the object where it is with @by_reference"
             )
         return record
