@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         WrongProcess,
     )
     from cloister.guest.main_loop import MainLoop
+    from cloister.executor.pool import DomainPoolExecutor
     from cloister.objects.handles import ObjectHandle
     from cloister.objects.marks import by_reference, code, pickled, share
     from cloister.objects.proxies import is_proxy
@@ -77,6 +78,7 @@ __all__ = [
     "Domain",
     "DomainCrashed",
     "DomainError",
+    "DomainPoolExecutor",
     "DomainUnloaded",
     "EnvironmentFailed",
     "Found",
@@ -144,6 +146,7 @@ _HOMES = {
     "Domain": "cloister.domain.domain",
     "Found": "cloister.domain.resolving",
     "Lookup": "cloister.domain.resolving",
+    "DomainPoolExecutor": "cloister.executor.pool",
     "ObjectHandle": "cloister.objects.handles",
     "MainLoop": "cloister.guest.main_loop",
     "Reason": "cloister.report",

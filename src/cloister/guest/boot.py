@@ -29,6 +29,7 @@ from cloister.guest.interrupts import MainThread, StopRequested
 from cloister.guest.logs import ForwardingHandler
 from cloister.guest.service import Service
 from cloister.guest.shared import SharedServing
+from cloister.guest.tasks import Tasks
 from cloister.objects import pickles, targets
 from cloister.pipes.duplex import LaneEnd
 from cloister.pipes.page import Page
@@ -81,9 +82,10 @@ def main() -> None:
 class _Guest:
     def __init__(self, control: Control, main: MainThread, page: Page | None, setup: dict[str, Any]) -> None:
         self._control, self._main, self._setup = control, main, setup
-        self._service = Service()
-        self._peer = HostPeer(setup["name"], self._service.functions, DEFAULT_LIMITS, page)
-        self._service.peer = self._peer
+        self._service, tasks = Service(), Tasks()
+        functions = self._service.functions | tasks.functions
+        self._peer = HostPeer(setup["name"], functions, DEFAULT_LIMITS, page)
+        self._service.peer = tasks.peer = self._peer
         self._lanes: queue.SimpleQueue[_Offer | None] = queue.SimpleQueue()
         self._loop: main_loop.MainLoop | None = None
         self._peer.expect(0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloister.guest import loaded, loads, local, lookups
 from cloister.guest.coroutines import is_coroutine
+from cloister.guest.interrupts import Interrupted, StopRequested
 from cloister.guest.program import run_file, run_program
 from cloister.objects import targets
 from cloister.objects.marks import Shared
@@ -97,7 +98,9 @@ class Service:
                         return _mapped_later(results, failures, self.peer.describe)
                     return [results, failures]
                 raise StopIteration  # the function itself has raised it, which looks like the end
-            except Exception as error:
+            except (Interrupted, StopRequested):
+                raise
+            except BaseException as error:
                 failures[len(results)] = self.peer.describe(error)
                 add(None)
 

@@ -81,6 +81,7 @@ class Numbered(Future[Any]):
         self.kill_after = calling.kill_after.get()
         """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
         self.on_part: Callable[[Any], object] | None = None
+        """Takes what the call tells before its answer, on the reading thread. A ProtocolError ends the lane."""
         self._lane = lane
         self.lane = lane.number
 
@@ -142,12 +143,12 @@ class SharedLane:
         kwargs: dict[str, Any] | None,
         options: dict[str, Any] | None = None,
         deadline: float | None = None,
-        on_part: Callable[[Any], object] | None = None,
         flags: int = 0,
+        prepare: Callable[[Numbered], object] | None = None,
     ) -> Numbered:
         """Send a call; return its future. At its deadline, a time of `time.monotonic`, it fails with CallTimeout.
 
-        `on_part` takes what the call tells before its answer, on the reading thread; a ProtocolError ends the lane.
+        `prepare` gets the future before anything is sent: a done-callback that it adds runs on the reading thread.
         Raises MarshalError, CallTimeout where there is no room to send it in time, and LaneClosed after the end.
         """
         with self._lock:
@@ -158,7 +159,8 @@ class SharedLane:
             # From here on a finalizer may submit as well: it finds this call numbered, and comes after it.
             self._ready[number] = data
             future = ledger.waiting[number] = Numbered(self, number, name)
-            future.on_part = on_part
+            if prepare is not None:
+                prepare(future)
             if deadline is not None:
                 ledger.until(number, deadline)
             self._send_ready()

@@ -1,0 +1,278 @@
+"""What a pool has to do: single tasks and chunks of a map, each with a future.
+
+Here is what a piece of work sends, how it takes results in, and what becomes of its items when a worker dies. Who does
+it, and when, is in `workforce`. A piece of work is with one worker at a time, and only that worker's reading thread
+touches its results; `PoolFuture` may be used by any thread.
+
+The rule for a worker that dies. The guest notes which item it begins, and tells results as it goes. So the items of a
+piece of work are, in order: *told* (their results are here), *running* (the one whose number is noted, unless it was
+told), and the rest. The running item has killed the worker and gets its report. A piece of which nothing was begun goes
+to another worker. Of a chunk, the rest - items that have not begun, and finished ones whose results died with the
+worker - runs again where it was declared idempotent, and is cancelled otherwise.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from cloister import calling
+from cloister.errors import CallCancelled, CallTimeout, DomainCrashed, MarshalError, ProtocolError
+from cloister.objects import targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cloister.executor.worker import Worker
+    from cloister.objects.peer import Peer
+
+__all__ = ["Chunk", "Owner", "PoolFuture", "Task", "Work", "late"]
+
+T = TypeVar("T")
+
+MAX_SENDINGS: Final = 3
+"""How many workers may die with a piece of work before it has begun, until it is blamed."""
+
+
+class PoolFuture(Future[T]):
+    """The future of a task of a pool. It can be cancelled while it runs."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self.work = work
+        self.has_callbacks = False
+
+    def cancel(self) -> bool:
+        """Give the task up. One that waits never begins; one that runs is told to stop, and its worker is killed where
+        it does not. The future is over at once. False where it was done before.
+        """
+        work = self.work
+        if not work.owner.give_up(work):
+            return self.cancelled()
+        super().cancel()
+        self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        work.owner.settle(work)
+        return True
+
+    def running(self) -> bool:
+        """Whether a worker has it."""
+        return self.work.worker is not None and not self.done()
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """As in the base class. Callbacks run on the thread that reads the answers of the worker that did the task."""
+        self.has_callbacks = True
+        super().add_done_callback(fn)
+
+
+class Owner(Protocol):
+    """Who has the work done."""
+
+    def give_up(self, work: Work) -> bool:
+        """Let the work be over, whether it runs or not; False where it is already."""
+
+    def settle(self, work: Work) -> None:
+        """The future of the work is done."""
+
+
+class Work:
+    """A piece of work."""
+
+    service = ""
+    count = 1
+
+    def __init__(self, owner: Owner, target: Any, timeout: float | None, idempotent: bool) -> None:
+        """`target` is code, or the plain form of it; `timeout` is seconds for each item."""
+        self.owner, self.target = owner, target
+        self.refused: MarshalError | None = None
+        """Why the target can't travel."""
+        self.timeout, self.idempotent = timeout, idempotent
+        self.limit = calling.deadline.get()
+        """When it must be over at the latest, as `time.monotonic` counts; None for no limit."""
+        self.options = calling.options(None, "task") or {}
+        self.options["logical"] = calling.logical_thread()
+        self.future: PoolFuture[Any] = PoolFuture(self)
+        self.worker: Worker | None = None
+        self.number = 0
+        """Its number on the lane of its worker; 0 until it was sent."""
+        self.over = False
+        """Its future is done, or about to be. Set once, with the lock of the workforce."""
+        self.sendings = 0
+
+    def arguments(self, version: tuple[int, int]) -> tuple[Any, ...]:
+        """The arguments of the service call that does it, in a guest of this Python version. Raises MarshalError."""
+        if self.refused is not None:
+            raise self.refused
+        if type(self.target) is not list:
+            self.target = targets.to_plain(self.target, version)
+        return self.target, *self.columns()
+
+    def columns(self) -> tuple[Any, ...]:
+        """The arguments after the first."""
+        raise NotImplementedError
+
+    def due(self, since: float) -> float | None:
+        """When the item that runs must be over, that began at `since`; None for never."""
+        if self.timeout is None:
+            return self.limit
+        return since + self.timeout if self.limit is None else min(since + self.timeout, self.limit)
+
+    def begin(self, worker: Worker) -> None:
+        """A worker is about to get it."""
+        self.worker = worker
+        self.sendings += 1
+
+    def part(self, peer: Peer, value: Any) -> None:
+        """Take what the guest tells before the answer. Raises ProtocolError where it is not to be expected."""
+        raise ProtocolError("a task has no parts")
+
+    def answer(self, value: Any) -> None:
+        """Take the answer. Raises ProtocolError where it is not to be expected."""
+        raise NotImplementedError
+
+    def fail(self, error: BaseException) -> None:
+        """Let all that has no result fail with this error."""
+        raise NotImplementedError
+
+    def left(self, noted: int | None, crash: BaseException, error: BaseException) -> bool:
+        """The worker is dead; True where the work, or what is left of it, goes to another one.
+
+        `noted` is the item that began last, 0 for none, None where that is not known. `crash` is how the worker ended,
+        `error` what the running item gets.
+        """
+        raise NotImplementedError
+
+    def deliver(self) -> None:
+        """Complete the future. Its callbacks run here."""
+        raise NotImplementedError
+
+
+class Task(Work):
+    """A single task."""
+
+    service = "task"
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], *rest: Any) -> None:
+        super().__init__(*rest)
+        self._args, self._kwargs = args, kwargs
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def columns(self) -> tuple[Any, ...]:
+        return list(self._args), self._kwargs
+
+    def answer(self, value: Any) -> None:
+        self._value = value
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+
+    def left(self, noted: int | None, crash: BaseException, error: BaseException) -> bool:
+        if noted == 0 and self.sendings < MAX_SENDINGS:
+            return True
+        self._error = error
+        return False
+
+    def deliver(self) -> None:
+        self._args, self._kwargs = (), {}  # a future that is kept does not keep what went into it
+        value, self._value = self._value, None
+        _complete(self.future, value, self._error)
+
+
+class Chunk(Work):
+    """Items of a map that travel together; the future has the results and the exceptions by their places."""
+
+    service = "chunk"
+
+    def __init__(self, columns: list[list[Any]], *rest: Any) -> None:
+        super().__init__(*rest)
+        self._columns = columns
+        self.count = len(columns[0])
+        self._values: list[Any] = [None] * self.count
+        self._failures: dict[int, BaseException] = {}
+        self._sent: Sequence[int] = range(self.count)
+        """The places of the items that a worker has, or is to get."""
+        self._told = 0
+        """Of how many of those the results are here."""
+
+    def columns(self) -> tuple[Any, ...]:
+        if len(self._sent) == self.count:
+            return (self._columns,)
+        return ([[column[place] for place in self._sent] for column in self._columns],)
+
+    def part(self, peer: Peer, value: Any) -> None:
+        told, room = self._told, len(self._sent) - self._told
+        match value:
+            case [int(first), list(results), dict(failures)] if (
+                first == told and 0 < len(results) <= room and failures.keys() <= set(range(len(results)))
+            ):
+                for place, result in zip(self._sent[told : told + len(results)], results, strict=True):
+                    self._values[place] = result
+                for index, described in failures.items():
+                    self._failures[self._sent[told + index]] = peer.rebuild(described)
+                self._told += len(results)
+            case _:
+                raise ProtocolError("a chunk told results that are not its next ones")
+
+    def answer(self, value: Any) -> None:
+        if self._told != len(self._sent):
+            raise ProtocolError("a chunk was answered before all its results were told")
+
+    def fail(self, error: BaseException) -> None:
+        for place in self._sent[self._told :]:
+            self._failures[place] = error
+        self._told = len(self._sent)
+
+    def left(self, noted: int | None, crash: BaseException, error: BaseException) -> bool:
+        sent, told = self._sent, self._told
+        rest = list(sent[told:])
+        if not rest:
+            return False
+        killer: int | None = None
+        if noted is None or self.sendings >= MAX_SENDINGS:
+            killer = rest[0]
+        if noted is not None and told < noted <= len(sent):
+            killer = sent[noted - 1]
+        if killer is not None:
+            self._failures[killer] = error
+            rest.remove(killer)
+            self.sendings = 0
+        if noted != 0 and not self.idempotent:
+            begun = set(sent[told : len(sent) if noted is None else noted])
+            for place in rest:
+                self._failures[place] = _lost(crash, place in begun)
+            return False
+        self._sent, self._told = rest, 0
+        return bool(rest)
+
+    def deliver(self) -> None:
+        self._columns = []
+        outcome = self._values, self._failures
+        self._values, self._failures = [], {}
+        _complete(self.future, outcome, None)
+
+
+def _lost(crash: BaseException, begun: bool) -> CallCancelled:
+    """What an item gets that shared a chunk with the one that killed the worker."""
+    why = "before its result was here; it may have run" if begun else "before it had begun"
+    error = CallCancelled(f"the worker ended with another item of the chunk, {why}. With idempotent=True it runs again")
+    error.__cause__ = crash
+    return error
+
+
+def late(crash: DomainCrashed) -> CallTimeout:
+    """What an item gets whose time was up."""
+    error = CallTimeout(f"the time for the task is up, and its worker was killed: {crash.report.detail}")
+    error.report = crash.report
+    error.__cause__ = crash
+    return error
+
+
+def _complete(future: Future[Any], value: Any, error: BaseException | None) -> None:
+    """Complete a future, unless it was cancelled meanwhile."""
+    try:
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        pass
