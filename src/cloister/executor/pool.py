@@ -11,7 +11,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cloister.calling import seconds_from_0
 from cloister.domain.mapping import Chunks, Progress
@@ -105,7 +105,11 @@ class DomainPoolExecutor(Executor):
         self._origin: DomainPoolExecutor | None = None
         weakref.finalize(self, force.forget).atexit = False
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    @overload
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...
+    @overload
+    def submit(self, fn: str, /, *args: Any, **kwargs: Any) -> Future[Any]: ...
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run a function, or a name as ``"package.module:name"``, in a worker; return the future of its result.
 
         All arguments belong to the function; options are given with `with_options`. What can't travel fails the future
@@ -120,6 +124,7 @@ class DomainPoolExecutor(Executor):
         self._force.submit(work)
         return work.future
 
+    @overload
     def map(
         self,
         fn: Callable[..., T],
@@ -131,7 +136,32 @@ class DomainPoolExecutor(Executor):
         idempotent: bool | None = None,
         return_exceptions: bool = False,
         progress: Progress | None = None,
-    ) -> Iterator[T]:
+    ) -> Iterator[T]: ...
+    @overload
+    def map(
+        self,
+        fn: str,
+        /,
+        *iterables: Any,
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        idempotent: bool | None = None,
+        return_exceptions: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Any]: ...
+    def map(
+        self,
+        fn: Any,
+        /,
+        *iterables: Any,
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        idempotent: bool | None = None,
+        return_exceptions: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Any]:
         """As `Executor.map`: the results in order, for several iterables side by side.
 
         `chunksize` items travel together and run one after the other in one worker. `buffersize` is how many chunks are
@@ -139,7 +169,7 @@ class DomainPoolExecutor(Executor):
         else CallTimeout. `idempotent`: items whose result is lost with their worker run again; None: as `with_options`
         has it. The rest is as for `Domain.map`.
         """
-        target: Any = fn if self._by_name else targets.to_plain(fn)
+        target = fn if self._by_name else targets.to_plain(fn)
         again = self._idempotent if idempotent is None else idempotent
         force, limit = self._force, self._timeout
 

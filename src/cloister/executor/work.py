@@ -88,8 +88,7 @@ class Work:
         self.timeout, self.idempotent = timeout, idempotent
         self.limit = calling.deadline.get()
         """When it must be over at the latest, as `time.monotonic` counts; None for no limit."""
-        self.options = calling.options(None, "task") or {}
-        self.options["logical"] = calling.logical_thread()
+        self.options = calling.options_beside(None, "task")
         self.future: PoolFuture[Any] = PoolFuture(self)
         self.worker: Worker | None = None
         self.number = 0

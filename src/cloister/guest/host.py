@@ -239,16 +239,17 @@ class HostPeer(Peer):
         """An exception of a one-way call becomes an event."""
         self.report(name, error)
 
-    def tell_part(self, value: Any) -> None:
-        """Tell the host something of the call that this thread serves on a shared lane, before its answer.
+    def teller(self) -> Callable[[Any], None]:
+        """Give what tells the host something of the call that this thread serves now, before its answer.
 
-        Raises MarshalError where the value can't travel, and RuntimeError where this thread serves no such call.
+        Any thread may use it while the call runs. It raises MarshalError where a value can't travel. Raises
+        RuntimeError where this thread serves no call of a shared lane.
         """
         running = self._here.running
         shared = None if running is None else self.shared.get(running.lane)
         if running is None or shared is None:
-            raise RuntimeError("only a call on a shared lane has parts")
-        shared.tell_part(running.number, value)
+            raise RuntimeError("only a call on a shared lane can tell something before its answer")
+        return partial(shared.tell_part, running.number)
 
     @property
     def serving_lane(self) -> int:

@@ -13,11 +13,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import MarshalError
+from cloister.guest.coroutines import is_coroutine
 from cloister.guest.interrupts import Interrupted, StopRequested
 from cloister.objects import targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cloister.guest.host import HostPeer
 
@@ -40,30 +41,27 @@ class Tasks:
         items[index] = 1
         return targets.from_plain(target)(*args, **kwargs)
 
-    def chunk(self, target: list[Any], columns: list[list[Any]]) -> None:
+    def chunk(self, target: list[Any], columns: list[list[Any]]) -> Any:
         """Run a function once for each row of the columns; tell [first place, results, exceptions by their places]."""
         function = targets.from_plain(target)
         items, index = self._notes()
-        patience = FLUSH_NS if index else -1  # where nothing can be noted, each result is told at once
-        clock = time.monotonic_ns
-        first, told = 0, clock()
-        results: list[Any] = []
-        failures: dict[int, Any] = {}
-        for item, args in enumerate(zip(*columns, strict=True), 1):
+        # Where nothing can be noted, each result is told at once.
+        told = _Told(self.peer.teller(), self.peer.describe, FLUSH_NS if index else -1)
+        rows = enumerate(zip(*columns, strict=True), 1)
+        for item, args in rows:
             items[index] = item
             try:
-                results.append(function(*args))
+                value = function(*args)
             except (Interrupted, StopRequested):
                 raise
             except BaseException as error:
-                failures[len(results)] = self.peer.describe(error)
-                results.append(None)
-            if clock() - told > patience:
-                self._tell(first, results, failures)
-                first, told = item, clock()
-                results, failures = [], {}
-        if results:
-            self._tell(first, results, failures)
+                told.failed(error)
+            else:
+                if item == 1 and is_coroutine(value):
+                    return _on_the_loop(value, function, rows, items, index, told)
+                told.add(value)
+        told.flush()
+        return None
 
     def _notes(self) -> tuple[Any, int]:
         """Where to note the item that begins: something to write to, and the index there; 0 where it is for nothing."""
@@ -72,13 +70,68 @@ class Tasks:
             return [0], 0
         return page.items, 4 * lane + 1
 
-    def _tell(self, first: int, results: list[Any], failures: dict[int, Any]) -> None:
+
+class _Told:
+    """The results of a chunk that were not told yet."""
+
+    def __init__(self, tell: Callable[[Any], None], describe: Callable[[BaseException], Any], patience: int) -> None:
+        self._tell, self._describe, self._patience = tell, describe, patience
+        self._first = 0
+        self._results: list[Any] = []
+        self._failures: dict[int, Any] = {}
+        self._since = time.monotonic_ns()
+
+    def failed(self, error: BaseException) -> None:
+        """The next item has raised."""
+        self._failures[len(self._results)] = self._describe(error)
+        self.add(None)
+
+    def add(self, value: Any) -> None:
+        """The next item has this result."""
+        self._results.append(value)
+        if time.monotonic_ns() - self._since > self._patience:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell all that was not."""
+        first, results, failures = self._first, self._results, self._failures
+        if not results:
+            return
+        self._first, self._results, self._failures = first + len(results), [], {}
         try:
-            self.peer.tell_part([first, results, failures])
+            self._tell([first, results, failures])
         except MarshalError:
             for place, result in enumerate(results):
                 failed = {0: failures[place]} if place in failures else {}
                 try:
-                    self.peer.tell_part([first + place, [result], failed])
+                    self._tell([first + place, [result], failed])
                 except MarshalError as error:
-                    self.peer.tell_part([first + place, [None], {0: self.peer.describe(error)}])
+                    self._tell([first + place, [None], {0: self._describe(error)}])
+        self._since = time.monotonic_ns()
+
+
+async def _on_the_loop(
+    value: Any,
+    function: Callable[..., Any],
+    rows: Iterator[tuple[int, tuple[Any, ...]]],
+    items: Any,
+    index: int,
+    told: _Told,
+) -> None:
+    """Go on with a chunk whose function is an ``async def``: its items run one after the other."""
+    import asyncio  # not before it is needed: it would double the start of a domain
+
+    while True:
+        try:
+            told.add(await value)
+        except (asyncio.CancelledError, Interrupted, StopRequested):
+            raise
+        except BaseException as error:
+            told.failed(error)
+        for item, args in rows:
+            items[index] = item
+            value = function(*args)
+            break
+        else:
+            told.flush()
+            return
