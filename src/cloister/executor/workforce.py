@@ -448,7 +448,7 @@ class Workforce:
                 )
                 life = domain._life
                 # Its life holds the domain until the end: nobody forgets the domain of a pool.
-                domain.on(Exited, lambda _, keep=domain: None)  # type: ignore[misc]
+                domain.on(Exited, lambda _, keep=domain: None)  # type: ignore[misc]  # a lambda that keeps
                 with self._lock:
                     self._lives.add(life)
                 if self._needless():
