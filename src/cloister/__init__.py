@@ -55,8 +55,8 @@ if TYPE_CHECKING:
         VersionMismatch,
         WrongProcess,
     )
-    from cloister.guest.main_loop import MainLoop
     from cloister.executor.pool import DomainPoolExecutor
+    from cloister.guest.main_loop import MainLoop
     from cloister.objects.handles import ObjectHandle
     from cloister.objects.marks import by_reference, code, pickled, share
     from cloister.objects.proxies import is_proxy
@@ -144,9 +144,9 @@ _HOMES = {
     "ContextBound": "cloister.contexts.bound",
     "ContextCall": "cloister.contexts.rules",
     "Domain": "cloister.domain.domain",
+    "DomainPoolExecutor": "cloister.executor.pool",
     "Found": "cloister.domain.resolving",
     "Lookup": "cloister.domain.resolving",
-    "DomainPoolExecutor": "cloister.executor.pool",
     "ObjectHandle": "cloister.objects.handles",
     "MainLoop": "cloister.guest.main_loop",
     "Reason": "cloister.report",
