@@ -110,15 +110,13 @@ def test_cancelled_future_ends_the_domain_where_its_call_goes_on(make: Make, jou
         pass
     assert stops.cancel()
     assert domain.submit("troubles:add", 1, 1).result(JOIN_S) == 2
-    hangs = domain.with_options(kill_after=0.1).submit("troubles:hold_the_lock")
+    begun = threading.Event()
+    hangs = domain.with_options(kill_after=0.1).submit("troubles:tell_and_hold_the_lock", begun.set)
+    assert begun.wait(JOIN_S)
     assert hangs.cancel()
     with pytest.raises(concurrent.futures.CancelledError):
         hangs.result()
-    pid = domain.pid
-    if domain._life.wait_ended(2):  # it had begun before the cancel came
-        assert journal.wait_for(events.Exited).report.reason is Reason.CANCELLED
-        assert domain.report is not None
-        assert domain.report.pid == pid
+    assert journal.wait_for(events.Exited).report.reason is Reason.CANCELLED
 
 
 def test_nested_call_that_stops_leaves_the_call_around_it(make: Make) -> None:
@@ -226,8 +224,9 @@ def test_running_call_of_a_limited_domain_can_be_cancelled(make: Make) -> None:
     done = domain.submit("troubles:add", 1, 1)
     assert done.result(JOIN_S) == 2
     assert not done.cancel()
-    hangs = domain.with_options(kill_after=0.1).submit("troubles:hold_the_lock")
-    wait_until(lambda: domain._life.peer.calls())
+    begun = threading.Event()
+    hangs = domain.with_options(kill_after=0.1).submit("troubles:tell_and_hold_the_lock", begun.set)
+    assert begun.wait(JOIN_S)
     assert hangs.cancel()
     assert domain._life.wait_ended(JOIN_S)
     assert domain.report is not None

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import cloister
 
@@ -138,6 +139,14 @@ def runaway() -> None:
 def hold_the_lock() -> None:
     """Compute in native code that neither releases the interpreter lock nor looks at signals, for ever."""
     collections.deque(itertools.repeat(None), maxlen=0)
+
+
+def tell_and_hold_the_lock(begun: Callable[[], object]) -> None:
+    """Tell the host that this has begun, then hold the lock for ever, whatever is raised."""
+    try:
+        begun()
+    finally:
+        hold_the_lock()
 
 
 def hold_the_lock_idly() -> None:
