@@ -72,3 +72,11 @@ def test_new_calls_at_every_beat_are_work(vitals: Vitals) -> None:
     for number in range(10):
         vitals.beat(103.0 + number, 5.0, [], [(0, number)])
         assert vitals.working
+
+
+def test_guest_that_has_not_begun_to_beat_is_not_judged() -> None:
+    """S07: A slow start is judged by the start time-out, not by beats that are shorter than it."""
+    signs = Vitals(DOG, 100.0)
+    assert signs.look(500.0, 5.0, "R") is None
+    signs.beat(500.0, 5.0, [], [])
+    assert signs.look(520.0, 5.0, "R") is not None

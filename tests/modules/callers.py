@@ -20,6 +20,22 @@ def from_thread(function: Any, *args: Any) -> tuple[Any, str]:
     return results[0], thread.name
 
 
+def error_from_thread(function: Any) -> str:
+    """Call the host from a thread of this guest's own; give the error that it gets."""
+    errors: list[str] = []
+
+    def run() -> None:
+        try:
+            function()
+        except Exception as error:
+            errors.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(20)
+    return errors[0]
+
+
 def from_threads(function: Any, count: int) -> list[Any]:
     """Call the host from many threads of this guest's own at once."""
     results: list[Any] = []

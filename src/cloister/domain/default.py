@@ -10,6 +10,7 @@ import runpy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cloister.domain.options import program_args
 from cloister.errors import CannotUnload
 from cloister.guest import loaded, local, lookups
 from cloister.guest.program import run_file, run_program
@@ -63,11 +64,13 @@ class CurrentDomain:
 
     def run_module(self, name: str, args: Sequence[str] = ()) -> int:
         """Run a module as a program on this thread; return its exit code. ``SystemExit(n)`` is n."""
-        return run_program(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True), name, list(args))
+        return run_program(
+            lambda: runpy.run_module(name, run_name="__main__", alter_sys=True), name, program_args(args)
+        )
 
     def run_path(self, path: str | os.PathLike[str], args: Sequence[str] = ()) -> int:
         """Run a file as a program on this thread; return its exit code."""
-        return run_file(str(path), list(args))
+        return run_file(str(path), program_args(args))
 
     def load(self, name: str) -> None:
         """Import a module here. Raises what the import raises."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from cloister import calling
 from cloister.domain.known import DomainBase
 from cloister.domain.mapping import Chunks, Outcome, Progress, outcome_of_guest
+from cloister.domain.options import program_args
 from cloister.errors import DomainUnloaded
 from cloister.objects import targets
 from cloister.objects.descriptions import type_name
@@ -121,10 +122,10 @@ class Domain(DomainBase):
         where an iterable has no length.
         """
         plain = targets.to_plain(target, self._version())
-        peer, limit = self._life.peer, self._timeout
+        peer, limit, kill_after = self._life.peer, self._timeout, self._kill_after
 
         def send(columns: list[list[Any]], count: int) -> Future[Any]:
-            with calling.timeout_or_none(limit):
+            with calling.limits(limit, kill_after):
                 return peer.submit(SERVICE, "map", (plain, columns), None)
 
         def read(value: Any, count: int) -> Outcome:
@@ -136,13 +137,13 @@ class Domain(DomainBase):
 
     def run_module(self, name: str, args: Sequence[str] = ()) -> int:
         """Run a module over there as a program, as ``python -m`` does; return its exit code."""
-        return int(self._service("run_module", name, list(args)))
+        return int(self._service("run_module", _text(name, "run_module"), program_args(args)))
 
     def run_path(self, path: str | os.PathLike[str], args: Sequence[str] = ()) -> int:
         """Run a file over there as a program; return its exit code."""
         import os
 
-        return int(self._service("run_path", os.path.abspath(path), list(args)))
+        return int(self._service("run_path", os.path.abspath(path), program_args(args)))
 
     def exec(self, source: str) -> None:
         """Run statements over there, in a namespace that lasts as long as the domain."""

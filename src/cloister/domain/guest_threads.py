@@ -19,7 +19,7 @@ from cloister.errors import CloisterError, ProtocolError
 from cloister.levels.watcher import watcher
 from cloister.pipes.duplex import lane_pair
 from cloister.report import Reason
-from cloister.wire.messages import Role
+from cloister.wire.messages import Kind, Role
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
@@ -47,8 +47,7 @@ class GuestThreads:
     def open_lane(self, ticket: int) -> None:
         """Open a lane for the thread that asked with this ticket. Raises ProtocolError where it has too many.
 
-        Where this program has no descriptors left, the thread in the guest gets no lane, and its call fails there
-        after a while.
+        Where this program has no descriptors left, the thread in the guest is told so, and its call fails there.
         """
         life = self._life
         if life.over or life.stopping:
@@ -59,6 +58,7 @@ class GuestThreads:
             host, guest = lane_pair()
         except OSError as error:
             _log.error("domain %r: a thread of its own can't call this program: %s", life.name, error)
+            life.send(Kind.NO_LANE, ticket, f"the host has no lane for this thread: {error}")
             return
         number = life.peer.new_number()
         lane = life.peer.guest_lane(number, host)

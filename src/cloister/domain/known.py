@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cloister import calling
 from cloister.domain.life import Life, State
-from cloister.domain.options import Options
+from cloister.domain.options import Options, check_handler
 from cloister.domain.setup import Setup, Watchdog
 from cloister.domain.status import Status, guarantees_of, look_at
 from cloister.errors import LevelUnavailable, MarshalError
@@ -102,7 +102,11 @@ class DomainBase:
     # -- events and the end that nobody asked for ---------------------------------------------------------------------
 
     def on(self, event: type[E], handler: Callable[[E], object]) -> None:
-        """Call `handler` for each event of this type, on a thread that is not on the way of any call."""
+        """Call `handler` for each event of this type, on a thread that is not on the way of any call.
+
+        Raises TypeError for what is no type of event, or can't be called.
+        """
+        check_handler(event, handler)
         self._life.handlers.append((event, handler))
 
     def __del__(self) -> None:

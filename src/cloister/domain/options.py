@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloister import calling
 from cloister.domain.events import Event
 from cloister.domain.setup import LONGEST_S, Setup, Watchdog
 
-__all__ = ["Options"]
+__all__ = ["Options", "check_handler", "program_args"]
 
 Handlers = tuple[tuple[type[Event], Callable[[Any], object]], ...]
 
@@ -29,14 +30,36 @@ class Options:
     """Threads of the guest's own that may call the host; each needs two descriptors here."""
 
     def __post_init__(self) -> None:
-        if self.max_concurrency is not None and self.max_concurrency < 1:
-            raise ValueError(
-                f"max_concurrency is a number from 1 up, or None for no limit, not {self.max_concurrency!r}"
-            )
-        for name in ("start_timeout", "stop_timeout"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is a number of seconds from 0 up, not {getattr(self, name)!r}")
+        """Raises TypeError and ValueError for what is no such option."""
+        limit = self.max_concurrency
+        if limit is not None and type(limit) is not int:
+            raise TypeError(f"max_concurrency is a whole number, or None for no limit, not {limit!r}")
+        if limit is not None and limit < 1:
+            raise ValueError(f"max_concurrency is a number from 1 up, or None for no limit, not {limit!r}")
+        calling.seconds_from_0("start_timeout", self.start_timeout)
+        calling.seconds_from_0("stop_timeout", self.stop_timeout)
+        for event, handler in self.handlers:
+            check_handler(event, handler)
         if self.stop_timeout > LONGEST_S:
             raise ValueError(
                 f"stop_timeout is at most {LONGEST_S:,} s, not {self.stop_timeout!r}: every stop is bounded"
             )
+
+
+def check_handler(event: object, handler: object) -> None:
+    """Raise TypeError unless this is a type of event and something to call."""
+    if not (isinstance(event, type) and issubclass(event, Event)):
+        raise TypeError(f"a handler is for a type of cloister.events, such as Exited, not for {event!r}")
+    if not callable(handler):
+        raise TypeError(f"the handler of {event.__name__} is to be called with the event; {handler!r} can't be called")
+
+
+def program_args(args: Sequence[str]) -> list[str]:
+    """The arguments of a program. Raises TypeError unless they are a list of texts."""
+    if isinstance(args, str | bytes):
+        raise TypeError(f"the arguments of a program are a list of texts, not the text {args!r}")
+    words = list(args)
+    for word in words:
+        if not isinstance(word, str):
+            raise TypeError(f"the arguments of a program are texts, not {word!r}, which is a {type(word).__name__}")
+    return words

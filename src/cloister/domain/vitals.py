@@ -80,6 +80,8 @@ class Vitals:
         `cpu_seconds` is what the process has used in all, None where it is not known; `state` is the kernel's letter
         for the process: ``T`` stopped, ``t`` held by a debugger. Returns what to tell, or None.
         """
+        if not self.beats:
+            return None  # it is starting, which has a time-out of its own
         if self.unresponsive or now < self.due() or self.suspended or state == "t":
             return None
         self.unresponsive = True

@@ -126,7 +126,10 @@ class Control:
                     pass
 
     def open_lane(self) -> tuple[int, LaneEnd]:
-        """Ask the host for a lane of the calling thread's own. Raises TimeoutError where it gives none."""
+        """Ask the host for a lane of the calling thread's own.
+
+        Raises TimeoutError where it does not answer, and OSError where it has none to give.
+        """
         arrived = threading.Event()
         with self._sending:
             self._last_ticket += 1
@@ -137,6 +140,8 @@ class Control:
         if not arrived.wait(LANE_TIMEOUT_S):
             self._tickets.pop(ticket, None)
             raise TimeoutError("the host opened no lane for this thread")
+        if isinstance(slot[1], str):
+            raise OSError(slot[1])
         number, end = slot[1]
         return number, end
 
@@ -205,6 +210,12 @@ class Control:
                 else:
                     self._peer.stop_serving(lane, number)
                 self._owe(lane, number)
+            case Kind.NO_LANE:
+                ticket, text = body
+                slot = self._tickets.pop(ticket, None)
+                if slot is not None:
+                    slot[1] = str(text)
+                    slot[0].set()
             case Kind.RELEASE:
                 self._peer.exports.release(body[0])
             case Kind.STOP:

@@ -34,6 +34,7 @@ STOP              27  host            [grace in ms]: run exit hooks and end
 LAST_WORDS        28  guest           [reason, exit code, text]: the guest ends by itself and says why
 REWIND            29  host            []: the stacks were read, write the next ones from the start
 OVER              30  guest           [lane, number]: a call that a CANCEL named has unwound, or will never begin
+NO_LANE           31  host            [ticket, text]: the lane that was asked for can't be had, and why
 =============  =====  ==============  =========================================================================
 
 Options of a call, all optional and each sent only when it is used: ``"left"``, the time left in ns; ``"logical"``, the
@@ -80,6 +81,7 @@ class Kind(IntEnum):
     LAST_WORDS = 28
     REWIND = 29
     OVER = 30
+    NO_LANE = 31
     BUILD = 40
     BUILDING = 41
 
