@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from cloister.executor.pool import DomainPoolExecutor
     from cloister.guest.main_loop import MainLoop
     from cloister.objects.handles import ObjectHandle
-    from cloister.objects.marks import by_reference, code, pickled, share
+    from cloister.objects.marks import by_reference, code, pickled, share, stream
     from cloister.objects.proxies import is_proxy
     from cloister.report import Reason, Report
     from cloister.travel import trace_context, tracing, travels
@@ -124,6 +124,7 @@ __all__ = [
     "pickled",
     "pipes",
     "share",
+    "stream",
     "submit",
     "synchronized",
     "timeout",
@@ -167,6 +168,7 @@ _HOMES = {
     "one_way": "cloister.domain.functions",
     "pickled": "cloister.objects.marks",
     "share": "cloister.objects.marks",
+    "stream": "cloister.objects.marks",
     "submit": "cloister.domain.functions",
     "synchronized": "cloister.contexts.bound",
     "timeout": "cloister.calling",

@@ -181,6 +181,10 @@ class GuestPeer(Peer):
     def _interrupt_submitted(self, name: str, lane: CallLane, number: int) -> None:
         self.interrupt(lane, number, name)
 
+    def broken(self, error: ProtocolError, name: str) -> BaseException:
+        """An answer breaks the rules: end the domain."""
+        return self.life.bad_message(error, name)
+
     # -- lanes -------------------------------------------------------------------------------------------------------
 
     def _acquire(self, limit: float | None) -> CallLane:

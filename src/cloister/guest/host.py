@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextvars
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling, travel
 from cloister.errors import CallCancelled
 from cloister.guest.coroutines import Coroutines, is_coroutine
 from cloister.guest.interrupts import Interrupted, MainThread, Running, StopRequested
+from cloister.guest.pool import Pool
 from cloister.lanes.call_lane import LATER, CallLane, LaneClosed
 from cloister.objects.peer import Peer
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from cloister.pipes.page import Page
 
 __all__ = ["HostPeer"]
+
+MAX_GRAVES: Final = 1_000_000
+"""Lists of released objects that wait while a destructor takes its time; the control thread never waits for one."""
 
 
 class _Here(threading.local):
@@ -67,6 +71,8 @@ class HostPeer(Peer):
         self.coroutines = Coroutines()
         """Where coroutines run."""
         self._here = _Here()
+        graves = Pool(1, MAX_GRAVES, "cloister-releases")
+        self.exports.bury = lambda gone: graves.run(gone.clear)  # the control thread runs no destructors
 
     # -- calls of the host -------------------------------------------------------------------------------------------
 

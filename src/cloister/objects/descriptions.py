@@ -44,7 +44,7 @@ SPECIAL_METHODS: Final = frozenset(
         *"neg pos abs invert int float complex index round trunc floor ceil bool".split(),
         *"lt le eq ne gt ge hash str bytes format fspath".split(),
         *"len length_hint getitem setitem delitem contains iter next reversed".split(),
-        *"call enter exit aenter aexit".split(),
+        *"call enter exit aiter anext aenter aexit".split(),
     )
 )
 """The special methods that a proxy may have. Those left out make no sense across a wall, or are answered locally."""

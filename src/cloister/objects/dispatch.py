@@ -6,16 +6,19 @@ are is in `exports`. Runs on the thread that serves the lane.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister.objects.descriptions import SPECIAL_METHODS, public_name
-from cloister.objects.exports import Misaimed
+from cloister.objects.misaimed import Misaimed
+from cloister.objects.streams import ASYNC_GENERATOR, GENERATOR, STREAM_METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cloister.lanes.conversation import Call
     from cloister.objects.exports import Exported, Exports
+    from cloister.objects.streams import Puller
 
 __all__ = ["invoke"]
 
@@ -31,16 +34,13 @@ def invoke(exports: Exports, call: Call, rebuild: Callable[[Any], BaseException]
     name, value = call.name, entry.value
     if name not in entry.names:
         return _attribute(exports, entry, call)
+    if entry.puller is not None and name in STREAM_METHODS:
+        return _stream(entry, entry.puller, call, rebuild)
     if name not in SPECIAL_METHODS:
         return getattr(value, name)(*call.args, **call.kwargs)
     if name == "__call__":
         return value(*call.args, **call.kwargs)
     method = getattr(type(value), name)
-    if name == "__next__":
-        try:
-            return [method(value)]
-        except StopIteration:
-            return []
     if name in ("__exit__", "__aexit__"):
         if len(call.args) != 1:
             raise Misaimed("a context is left with one description of an exception, or nil")
@@ -48,6 +48,25 @@ def invoke(exports: Exports, call: Call, rebuild: Callable[[Any], BaseException]
         error = None if described is None else rebuild(described)
         return method(value, None if error is None else type(error), error, None)
     return method(value, *call.args, **call.kwargs)
+
+
+def _stream(entry: Exported, puller: Puller, call: Call, rebuild: Callable[[Any], BaseException]) -> Any:
+    """A call of an iterator; what an async one gives is a coroutine, which is run by who serves the call."""
+    name, value, args = call.name, entry.value, call.args
+    if name == "__next__":
+        return puller.pull(value, args)
+    if name == "__anext__":
+        return puller.pull_async(value, args)
+    if entry.description.name not in (GENERATOR, ASYNC_GENERATOR):
+        return getattr(value, name)(*args, **call.kwargs)  # a method that is called like one of a generator
+    if name in ("close", "aclose"):
+        puller.forget()
+        return getattr(value, name)()
+    if len(args) != 1:
+        raise Misaimed(f"{name} takes one argument")
+    drop = name in ("throw", "athrow")
+    advance = partial(getattr(value, name), rebuild(args[0]) if drop else args[0])
+    return (puller.step_async if name in ("asend", "athrow") else puller.step)(name, advance, drop)
 
 
 def _attribute(exports: Exports, entry: Exported, call: Call) -> Any:

@@ -20,11 +20,14 @@ lane that was given up) stays until the peer ends.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from cloister.errors import MarshalError, ProtocolError
 from cloister.objects.descriptions import Description, describe_type
+from cloister.objects.misaimed import Misaimed
+from cloister.objects.streams import Puller
 
 __all__ = ["CALLABLE", "Exported", "Exports", "Misaimed"]
 
@@ -32,17 +35,14 @@ CALLABLE: Final = Description(
     "builtins:function", ("builtins:function",), "A function of the other side.", specials=("__call__",)
 )
 """How each function and bound method is described: that one callable, nothing else of its object."""
-_ITERATION: Final = frozenset(("__iter__", "__next__"))
-
-
-class Misaimed(ProtocolError):
-    """The peer named what it was never given. Kept apart from a `ProtocolError` that called code raises itself."""
+_ITERATION: Final = frozenset(("__iter__", "__next__", "__aiter__", "__anext__"))
+_PULLED: Final = frozenset(("__next__", "__anext__"))
 
 
 class Exported:
     """One object that the peer may reach."""
 
-    __slots__ = ("announced", "arrived", "count", "description", "key", "names", "number", "value")
+    __slots__ = ("announced", "arrived", "count", "description", "key", "names", "number", "puller", "value")
 
     def __init__(self, number: int, key: tuple[int, Description], value: Any) -> None:
         self.number = number
@@ -54,6 +54,8 @@ class Exported:
         self.count = 0
         self.arrived = 0
         self.announced = 0
+        self.puller = Puller() if not self.names.isdisjoint(_PULLED) else None
+        """The state of the stream, where the object is an iterator."""
 
 
 class Exports:
@@ -69,6 +71,8 @@ class Exports:
         self._iterators: dict[type, Description] = {}
         self._types: dict[Description, int] = {}
         self._last = 0
+        self.bury: Callable[[list[Any]], None] = list.clear
+        """Takes what was let go of, and drops it where destructors may run. By default at once, on the same thread."""
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -152,11 +156,11 @@ class Exports:
                 entry = self._by_number.get(number)
                 if entry is None or times > entry.count:
                     raise ProtocolError(f"object {number} was released {times} times, more often than it was sent")
-                gone.append(entry)
                 entry.count -= times
                 entry.announced += mentions
-                self._let_go(entry)
-        gone.clear()
+                gone.append(self._let_go(entry))
+                del entry
+        self.bury(gone)
 
     def _let_go(self, entry: Exported) -> Exported:
         if not entry.count and entry.arrived >= entry.announced:

@@ -7,11 +7,24 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
+from cloister.objects.reading import limit_reading
 from cloister.wire.registry import type_name
 
-__all__ = ["KNOWN", "Code", "Pickled", "Shared", "by_reference", "code", "is_by_reference", "pickled", "share"]
+__all__ = [
+    "KNOWN",
+    "Code",
+    "Pickled",
+    "Shared",
+    "Streamed",
+    "by_reference",
+    "code",
+    "is_by_reference",
+    "pickled",
+    "share",
+    "stream",
+]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -66,6 +79,27 @@ class Pickled(Generic[T]):
         self.value = value
 
 
+class Streamed(Generic[T]):
+    """An iterator with the number of items that may be read ahead of its consumer; made by `stream`."""
+
+    __slots__ = ("ahead", "value")
+
+    def __init__(self, value: T, ahead: int) -> None:
+        self.value, self.ahead = value, ahead
+
+    def __iter__(self) -> Any:
+        return iter(cast("Any", self.value))
+
+    def __next__(self) -> Any:
+        return next(cast("Any", self.value))
+
+    def __aiter__(self) -> Any:
+        return aiter(cast("Any", self.value))
+
+    def __anext__(self) -> Any:
+        return anext(cast("Any", self.value))
+
+
 def share(value: T) -> T:
     """Hand a value over by reference: the domain gets a proxy and may call its public methods, for as long as it likes.
 
@@ -82,3 +116,22 @@ def code(function: T) -> T:
 def pickled(value: T) -> T:
     """Send a value that has no other way as a pickle. Host to guest only: a host never unpickles what a guest sends."""
     return Pickled(value)  # type: ignore[return-value]  # it becomes a copy of the value on the other side
+
+
+def stream(value: T, ahead: int = 1024) -> T:
+    """Say how many items of an iterator or generator may be read ahead of its consumer; 1: an item is made when it is
+    asked for, and not before. Anything else that can be iterated over is made an iterator, so that it is streamed and
+    not copied.
+
+    Either side may say it: who hands an iterator over, around the iterator; who reads it, around the proxy. The lower
+    number holds. Raises TypeError for what can't be iterated over, and ValueError for an `ahead` below 1.
+    """
+    if type(ahead) is not int or ahead < 1:
+        raise ValueError(f"ahead is how many items may be read before they are asked for, 1 or more, not {ahead!r}")
+    found: Any = value
+    if not hasattr(found, "__anext__") and not hasattr(found, "__next__"):
+        found = aiter(found) if not hasattr(found, "__iter__") and hasattr(found, "__aiter__") else iter(found)
+    if hasattr(type(found), "_cloister_pull"):
+        limit_reading(found, ahead)
+        return cast("T", found)
+    return Streamed(found, ahead)  # type: ignore[return-value]  # it is a stream on the other side

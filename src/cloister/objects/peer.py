@@ -26,6 +26,7 @@ from cloister.wire.values import Codec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cloister.errors import ProtocolError
     from cloister.lanes.conversation import Call
     from cloister.wire.limits import WireLimits
 
@@ -57,12 +58,18 @@ class Peer:
         self._resolve = resolve
         self._table: dict[str, type[Exception]] = {}
         self._known = -1
+        self.awaits = not below
+        """A loop serves what the peer calls here, so async iterators and coroutines may be handed out to it."""
         self.version = targets.VERSION
         """The Python version of the other side, for code that goes there."""
 
     def call(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0) -> Any:
         """Call a method of an object over there. Raises what it raised, and the errors of calls and domains."""
         raise NotImplementedError
+
+    def broken(self, error: ProtocolError, name: str) -> BaseException:
+        """An answer of the peer breaks the rules: give it up, where this side may. Returns what to raise."""
+        return error
 
     def converse(self) -> Conversation:
         """Start the conversation of a call lane, with the rule applied for this lane."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cloister.errors import MarshalError
 from cloister.objects.descriptions import ABSTRACT
+from cloister.objects.iteration import iteration_members
 
 if TYPE_CHECKING:
     from cloister.objects.descriptions import Description, Member
@@ -111,11 +112,12 @@ def make_class(description: Description, expected: type | None = None) -> type[P
         namespace[attribute.name] = _remote_attribute(attribute)
     for name in description.specials:
         namespace[name] = _SPECIAL.get(name, _remote_special)(name)
-    if "__next__" in namespace and "__iter__" in namespace:
-        namespace["__iter__"] = _iterator_itself
-    if "__aenter__" in namespace and "__aexit__" in namespace and not {"__enter__", "__exit__"} & namespace.keys():
-        # A host without a loop enters an asynchronous context with `with`: its calls wait for the coroutines.
-        namespace["__enter__"], namespace["__exit__"] = namespace["__aenter__"], namespace["__aexit__"]
+    for one, other in _EITHER:
+        if one in namespace and other not in namespace:
+            namespace[other] = (
+                _AWAITED[one](one) if other.startswith("__a") else _SPECIAL.get(one, _remote_special)(one)
+            )
+    namespace.update(iteration_members(description))
     if "__eq__" in namespace and "__hash__" not in namespace:
         namespace["__hash__"] = None  # as the remote type itself
     if expected is not None:
@@ -185,18 +187,6 @@ def _remote_special(name: str) -> Callable[..., Any]:
     return special
 
 
-def _remote_next(name: str) -> Callable[..., Any]:
-    """`StopIteration` does not travel, so the item comes in a list, and an empty list is the end."""
-
-    def __next__(self: Proxy) -> Any:
-        items = self._cloister_peer.call(self._cloister_id, name, (), None)
-        if not items:
-            raise StopIteration
-        return items[0]
-
-    return __next__
-
-
 def _remote_exit(name: str) -> Callable[..., Any]:
     """The exception travels described; its traceback stays here."""
 
@@ -207,13 +197,30 @@ def _remote_exit(name: str) -> Callable[..., Any]:
     return __exit__
 
 
-def _iterator_itself(self: Proxy) -> Proxy:
-    """An iterator is its own iterator; nobody need be asked."""
-    return self
+def _awaited_enter(name: str) -> Callable[..., Any]:
+    async def __aenter__(self: Proxy) -> Any:
+        entered = self._cloister_peer.call(self._cloister_id, name, (), None)
+        return await entered if inspect.isawaitable(entered) else entered
+
+    return __aenter__
 
 
-_SPECIAL: dict[str, Callable[[str], Callable[..., Any]]] = {
-    "__next__": _remote_next,
-    "__exit__": _remote_exit,
-    "__aexit__": _remote_exit,
-}
+def _awaited_exit(name: str) -> Callable[..., Any]:
+    leave = _remote_exit(name)
+
+    async def __aexit__(self: Proxy, kind: object, error: BaseException | None, traceback: object) -> Any:
+        left = leave(self, kind, error, traceback)
+        return await left if inspect.isawaitable(left) else left
+
+    return __aexit__
+
+
+_SPECIAL: dict[str, Callable[[str], Callable[..., Any]]] = {"__exit__": _remote_exit, "__aexit__": _remote_exit}
+_EITHER = (
+    ("__enter__", "__aenter__"),
+    ("__exit__", "__aexit__"),
+    ("__aenter__", "__enter__"),
+    ("__aexit__", "__exit__"),
+)
+"""A context of either kind is entered with either statement."""
+_AWAITED: dict[str, Callable[[str], Callable[..., Any]]] = {"__enter__": _awaited_enter, "__exit__": _awaited_exit}

@@ -14,7 +14,8 @@ a proxy or handle of another domain            a reference to the proxy
 `code(f)`, to a guest                          code, by name or by value
 `pickled(x)`, to a guest                       a pickle
 a function, bound method, partial, class       a reference to that one callable: a call-back
-an iterator or generator                       a reference; from a host to the iteration alone
+an iterator or generator, sync or async        a stream: a reference; from a host to the iteration alone
+`stream(x)`                                    the same, read no further ahead than it says
 anything else, from a guest                    a reference, except where a copy was asked for (`unwrap`)
 anything else, to a guest                      not at all: `MarshalError`, because handing out an object is a grant
 =============================================  ================================================================
@@ -35,9 +36,11 @@ from typing import TYPE_CHECKING, Any, Final
 from cloister.errors import MarshalError, ProtocolError
 from cloister.objects import pickles, schema, targets
 from cloister.objects.descriptions import Description
-from cloister.objects.exports import CALLABLE, Misaimed
-from cloister.objects.marks import Code, Pickled, Shared, is_by_reference
+from cloister.objects.exports import CALLABLE
+from cloister.objects.marks import Code, Pickled, Shared, Streamed, is_by_reference
+from cloister.objects.misaimed import Misaimed
 from cloister.objects.proxies import bound_method, is_proxy
+from cloister.objects.streams import MOST_ITEMS
 from cloister.wire.culprit import ways_out
 from cloister.wire.reference import Reference
 
@@ -114,11 +117,22 @@ class Marshaller:
             return self._own(value, CALLABLE)
         if shared or is_proxy(value) or is_by_reference(cls):
             return self._own(value, peer.exports.view(cls))
-        if hasattr(cls, "__next__") and hasattr(cls, "__iter__"):
-            builtin = not peer.below or cls is types.GeneratorType
-            view = peer.exports.view(cls) if builtin else peer.exports.view_of_iteration(cls)
-            return self._own(value, view)
+        if cls is Streamed:
+            return self._stream(value.value, type(value.value), value.ahead)
+        if (hasattr(cls, "__next__") and hasattr(cls, "__iter__")) or hasattr(cls, "__anext__"):
+            return self._stream(value, cls)
         return None
+
+    def _stream(self, value: Any, cls: type, ahead: int = MOST_ITEMS) -> Reference:
+        peer = self._peer
+        if not hasattr(cls, "__next__") and not peer.awaits:
+            raise MarshalError(
+                f"{cls.__module__}.{cls.__qualname__} is an async iterator, and no event loop serves what this domain"
+                " calls. Use cloister.aio.Domain, or hand over an iterator that is not async"
+            )
+        whole = not peer.below or cls in (types.GeneratorType, types.AsyncGeneratorType)
+        view = peer.exports.view(cls) if whole else peer.exports.view_of_iteration(cls)
+        return self._own(value, view, ahead)
 
     def _downwards(self, value: Any) -> Reference:
         if not self._peer.below:
@@ -127,9 +141,11 @@ class Marshaller:
             return Reference((CODE, "value", pickles.dump(value.value), list(targets.VERSION)))
         return Reference((CODE, *targets.to_plain(value.function, self._peer.version)))
 
-    def _own(self, value: Any, description: Description) -> Reference:
+    def _own(self, value: Any, description: Description, ahead: int = MOST_ITEMS) -> Reference:
         exports = self._peer.exports
         entry = exports.hand_out(value, description)
+        if entry.puller is not None:
+            entry.puller.ahead = min(entry.puller.ahead, ahead)
         number = exports.type_number(description)
         if number in self._described:
             return Reference((OWN, entry.number, number, None))
