@@ -188,3 +188,12 @@ def flood_from_threads(kind: int, body: list[Any]) -> None:
     data = _frame(kind, body) * 64
     threading.Thread(target=_write, args=(descriptors.CONTROL, data * 200), daemon=True).start()
     time.sleep(0.5)
+
+
+def lying_stream(how: str) -> Any:
+    """Hand out an iterator whose batches break the rules."""
+    from cloister.objects import streams
+
+    answers = {"empty": [[], 0, None], "many": [[1] * 5000, 0, None], "shape": "rubbish", "error": [[], 2, "rubbish"]}
+    streams.Puller.pull = lambda *_: answers[how]  # type: ignore[assignment,method-assign]  # that is the attack
+    return iter(range(10))

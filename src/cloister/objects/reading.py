@@ -12,6 +12,7 @@ they wait. Two coroutines get Python's RuntimeError. A batch that breaks the rul
 from __future__ import annotations
 
 import inspect
+import itertools
 import threading
 import time
 from collections import deque
@@ -29,6 +30,8 @@ SINGLE: Final = 16
 """Items that are pulled one by one before the first batch: a short burst of a slow producer is not held back."""
 
 _making = threading.RLock()
+_numbers = itertools.count(1, 1 << 32)
+"""Where each reading begins to count its answers: no two of them ever have the same number."""
 
 
 class _Peer(Protocol):
@@ -57,7 +60,7 @@ class Source(Protocol):
 class Reading:
     """What has arrived of one stream."""
 
-    __slots__ = ("_again", "_limit", "_lock", "_owner", "_quick", "closed", "end", "items", "most")
+    __slots__ = ("_had", "_limit", "_lock", "_lost", "_owner", "_quick", "closed", "end", "items", "most")
 
     def __init__(self) -> None:
         self.items: deque[Any] = deque()
@@ -67,7 +70,8 @@ class Reading:
         self.closed = False
         self._limit = 1
         self._quick = 0
-        self._again = False
+        self._had = next(_numbers)
+        self._lost = False
         self._lock = threading.Lock()
         self._owner = 0
 
@@ -136,15 +140,17 @@ class Reading:
                 raise CallTimeout("the time was up while another thread waited for the next item of the stream")
         self._owner = me
 
-    def _ask(self) -> tuple[int, int, bool]:
-        again, self._again = self._again, True  # until an answer has been had
-        return self._limit, MOST_BYTES, again
+    def _ask(self) -> tuple[int, int, int]:
+        self._lost = True  # until an answer has been had
+        return self._limit, MOST_BYTES, self._had
 
     def _shrink(self) -> bool:
         """Something in the answer could not travel: have it again, item by item. False where it was one item alone."""
-        self._again = self._limit > 1
+        single = self._limit == 1
         self._limit, self._quick = 1, 0
-        return self._again
+        if single:
+            self._had, self._lost = self._had + 1, False  # there is no more of it to be had
+        return not single
 
     def _take(self, answer: Any, source: Source, begun: float) -> None:
         peer = source._cloister_peer
@@ -152,12 +158,12 @@ class Reading:
             items, self.end = _checked(answer, self._limit, peer)
         except ProtocolError as error:
             raise peer.broken(error, source._cloister_pull) from None
-        self._again = False
+        self._had, self._lost = self._had + 1, False
         if self._limit == 1:
             self._quick = self._quick + 1 if time.monotonic() - begun < QUICK_S else 0
         elif len(items) < 2:
             self._quick = 0
-        self._limit = min(2 * len(items), self.most) if self._quick > SINGLE else 1
+        self._limit = max(1, min(2 * len(items), self.most)) if self._quick > SINGLE else 1
         self.items.extend(items)
 
     def _finish(self, stop: type[StopIteration | StopAsyncIteration]) -> NoReturn:
@@ -184,7 +190,7 @@ class Reading:
         """
         if name in ("throw", "athrow"):
             self.drop()
-        elif self.items or self.end is not None:
+        elif self.items or self.end is not None or self._lost:
             raise RuntimeError(
                 f"{name}() would reach the generator {len(self.items)} items further on than it was read here; let it"
                 " be read without reading ahead: cloister.stream(generator, ahead=1)"
@@ -203,7 +209,6 @@ class Reading:
             items, self.end = _checked(answer, 1, source._cloister_peer)
         except ProtocolError as error:
             raise source._cloister_peer.broken(error, name) from None
-        self._again = False
         if not items:
             self._finish(stop)
         return items[0]

@@ -1,10 +1,11 @@
 """Streams: what an iterator, a generator or their async kin say over a wall, and the end that has the iterator.
 
 A stream is an object like any other, pulled by calls: ``__next__`` (``__anext__`` of an async one) with [most items,
-most bytes, again] answers [items, state, more]. `state` is `MORE`, `END` (`more` is the value that a generator
-returned) or `RAISED` (`more` is the described exception, which came after the items). `again` says that the last answer
-was not had, because its call was given up or something in it could not travel: then its items come once more, before
-any new one. So nothing is lost, and an item that can't travel is an error at its own place.
+most bytes, had] answers [items, state, more]. `state` is `MORE`, `END` (`more` is the value that a generator returned)
+or `RAISED` (`more` is the described exception, which came after the items). `had` counts the answers that the reader
+has had, from any number. A pull with the same count as the one before it says that the last answer was not had, because
+its call was given up or something in it could not travel: then its items come once more, before any new one. So nothing
+is lost or doubled, and an item that can't travel is an error at its own place.
 
 Here the side that has the iterator makes batches; the side that reads is in `reading`. A batch ends early where its
 iterator is slow, so nobody waits for a full one. Whoever serves the calls runs the iterator: one thread at a time.
@@ -61,12 +62,13 @@ _LOOKS: Final = 10_000
 class Puller:
     """The state of one stream, on the side that has the iterator."""
 
-    __slots__ = ("_busy", "_end", "_queue", "_sent", "ahead")
+    __slots__ = ("_busy", "_end", "_given", "_queue", "_sent", "ahead")
 
     def __init__(self) -> None:
         self.ahead = MOST_ITEMS
         """The most items that a batch may have, as the owner of the iterator wants it."""
         self._busy = threading.Lock()
+        self._given = 0
         self._sent: list[Any] = []
         self._end: tuple[int, Any] | None = None
         """How the stream ended, where the last answer said so."""
@@ -136,16 +138,17 @@ class Puller:
 
     def _begin(self, args: list[Any]) -> _Batch:
         try:
-            most, room, again = args
+            most, room, had = args
         except ValueError:
-            raise Misaimed("a stream is pulled with three arguments: most items, most bytes, again") from None
-        if type(most) is not int or type(room) is not int or type(again) is not bool or most < 1 or room < 1:
+            raise Misaimed("a stream is pulled with three arguments: most items, most bytes, had") from None
+        if any(type(one) is not int for one in args) or most < 1 or room < 1:
             raise Misaimed("a stream is pulled for one item and one byte or more")
         self._enter()
-        if again:
+        if had == self._given - 1:
             self._queue.extendleft(reversed(self._sent))
         else:
             self._end = None
+        self._given = had + 1
         batch = _Batch(min(most, self.ahead), room)
         self._sent = batch.items
         queue = self._queue
