@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import threading
@@ -448,3 +449,38 @@ def test_weight_is_about_the_size() -> None:
     assert all(weigh(value, MOST_BYTES) >= MOST_BYTES for value in [*large, *map(Holder, large)])
     assert all(weigh(value, MOST_BYTES) < 2000 for value in [1, "x", [1, 2], {"a": {1}}, Holder(3), np.zeros(9)])
     assert weigh(loop, MOST_BYTES) > 0
+
+
+# -- async iterators of the guest ------------------------------------------------------------------------------------
+
+
+def test_async_generator_of_the_guest_is_read_with_a_plain_for(domain: cloister.Domain) -> None:
+    """A host without a loop reads an async generator, and an async iterable, as any other; the guest's loop runs it."""
+    assert list(domain.call("flows:ticks", 200)) == list(range(200))
+    assert list(domain.create("flows:AsyncIterable", 30)) == list(range(30))
+    assert domain.call("flows:how_ended") == ["cloister-loop"]
+
+
+def test_async_generator_is_closed_where_it_runs(domain: cloister.Domain) -> None:
+    """`contextlib.closing` ends it on its loop; one that is dropped is ended there too."""
+    with contextlib.closing(domain.call("flows:ticks", 200)) as numbers:
+        assert list(itertools.islice(numbers, 20)) == list(range(20))
+    assert domain.call("flows:how_ended") == ["cloister-loop"]
+    for number in domain.call("flows:ticks", 200):
+        if number == 20:
+            break
+    wait_until(lambda: domain.call("flows:how_ended") == ["cloister-loop"])
+
+
+def test_generator_is_read_with_async_for_as_well(domain: cloister.Domain) -> None:
+    """The proxies of iterators have both protocols, whichever the object over there has; so have iterables."""
+
+    async def read() -> list[list[int]]:
+        numbers = domain.call("flows:counted", 30)
+        stepped = domain.call("flows:ticks", 30)
+        opened = domain.create("flows:AsyncIterable", 3)
+        async with contextlib.aclosing(domain.call("flows:counted", 30)) as closed:
+            first = [await anext(closed)]
+        return [[n async for n in numbers], [n async for n in stepped], [n async for n in opened], first]
+
+    assert asyncio.run(read()) == [list(range(30)), list(range(30)), [0, 1, 2], [0]]

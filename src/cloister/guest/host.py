@@ -71,7 +71,7 @@ class HostPeer(Peer):
         self.coroutines = Coroutines()
         """Where coroutines run."""
         self._here = _Here()
-        graves = Pool(1, MAX_GRAVES, "cloister-releases")
+        graves = Pool(1, MAX_GRAVES, "cloister-releases", lambda: None)
         self.exports.bury = lambda gone: graves.run(gone.clear)  # the control thread runs no destructors
 
     # -- calls of the host -------------------------------------------------------------------------------------------

@@ -61,12 +61,17 @@ def _stream(entry: Exported, puller: Puller, call: Call, rebuild: Callable[[Any]
         return getattr(value, name)(*args, **call.kwargs)  # a method that is called like one of a generator
     if name in ("close", "aclose"):
         puller.forget()
-        return getattr(value, name)()
+        return value.close() if name == "close" else _aclose(value)
     if len(args) != 1:
         raise Misaimed(f"{name} takes one argument")
     drop = name in ("throw", "athrow")
     advance = partial(getattr(value, name), rebuild(args[0]) if drop else args[0])
     return (puller.step_async if name in ("asend", "athrow") else puller.step)(name, advance, drop)
+
+
+async def _aclose(generator: Any) -> None:
+    """What the generator itself gives is no coroutine, and is not run like one."""
+    await generator.aclose()
 
 
 def _attribute(exports: Exports, entry: Exported, call: Call) -> Any:
