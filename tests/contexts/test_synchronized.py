@@ -355,3 +355,71 @@ def test_a_forked_child_forgets_the_threads_that_it_does_not_have() -> None:
     assert turn.holders == (1,)
     turn.begin_anew()
     assert turn.holders == (1,)
+
+
+def test_the_same_strand_comes_in_on_another_thread_while_it_calls_out() -> None:
+    """O03: a pass of the same strand comes in from another thread during a call-out over a wall, and only then."""
+    turn = Turn(reentrant=False)
+    first, second, third = Pass(7), Pass(7), Pass(8)
+    second.thread, third.thread = first.thread + 1, first.thread + 2
+    turn.enter(first)
+    for other in (second, third):
+        with pytest.raises(CallTimeout):
+            turn.enter(other, time.monotonic())
+        turn.leave(other)
+    turn.call_out(True)
+    turn.enter(second)
+    with pytest.raises(CallTimeout):
+        turn.enter(third, time.monotonic())
+    turn.leave(third)
+    turn.leave(second)
+    turn.call_out(False)
+    with pytest.raises(CallTimeout):
+        turn.enter(second, time.monotonic())
+    turn.leave(second)
+    assert turn.holders == (7,)
+    turn.leave(first)
+
+
+def test_two_objects_that_wait_for_each_other_are_a_deadlock() -> None:
+    """O03: two threads, each inside of one object and calling the other one: one of them is told, the other goes on."""
+    made: Any = cloister.synchronized(Mode.REQUIRES_NEW)(_Made)
+    one, two = made(), made()
+    both = threading.Barrier(2)
+    outcomes: list[Any] = []
+
+    def work(own: Any, other: Any) -> None:
+        def meet() -> Any:
+            both.wait(JOIN_S)
+            return other.call(lambda: "done")
+
+        try:
+            outcomes.append(own.call(meet))
+        except cloister.DeadlockDetected as error:
+            outcomes.append(error)
+
+    with _running(lambda: work(one, two), lambda: work(two, one)):
+        pass
+    errors = [outcome for outcome in outcomes if outcome != "done"]
+    assert len(outcomes) == 2
+    assert len(errors) == 1
+    assert "synchronized turn" in str(errors[0])
+    assert "one at a time" in str(errors[0])
+    assert one.here().is_synchronized
+    assert two.here().is_synchronized
+
+
+def test_a_turn_that_is_handed_over_is_no_deadlock() -> None:
+    """O02: threads that nest two objects in the same order wait for each other, and none is told of a deadlock."""
+    made: Any = cloister.synchronized(Mode.REQUIRES_NEW)(_Made)
+    one, two = made(), made()
+    outcomes: list[str] = []
+
+    def work() -> None:
+        for _ in range(30):
+            outcomes.append(one.call(lambda: two.call(lambda: "done")))
+            outcomes.append(two.call(lambda: "done"))
+
+    with _running(*[work] * 6):
+        pass
+    assert outcomes == ["done"] * 360

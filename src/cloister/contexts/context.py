@@ -55,11 +55,11 @@ class _Entry:
         args = tuple([_view(value, DEFAULT) for value in args])
         if kwargs:
             kwargs = {key: _view(value, DEFAULT) for key, value in kwargs.items()}
-        passes = here._step_out()
+        passes = here._call_out()
         try:
             return _view(_outside(call, target, name, args, kwargs, flags), here)
         finally:
-            here._step_in(passes)
+            here._come_back(passes)
 
 
 class Context:
@@ -115,7 +115,7 @@ class Context:
         entry = _Entry(self)
         passes = here._step_out() if here._turn is not turn else None
         try:
-            own = None if turn is None else Pass(calling.logical_thread())
+            own = None if turn is None else Pass(calling.strand())
             try:
                 if turn is not None and own is not None:
                     turn.enter(own, calling.deadline.get(), f" in {self!r}")
@@ -139,6 +139,20 @@ class Context:
     def _step_out(self) -> list[Pass] | None:
         turn = self._turn
         return turn.step_out() if turn is not None and turn.reentrant else None
+
+    def _call_out(self) -> list[Pass] | None:
+        """Leave for a call over a wall: its nested calls come back on whatever thread waits for them."""
+        turn = self._turn
+        if turn is None or turn.reentrant:
+            return self._step_out()
+        turn.call_out(True)
+        return None
+
+    def _come_back(self, passes: list[Pass] | None) -> None:
+        turn = self._turn
+        if turn is not None and not turn.reentrant:
+            turn.call_out(False)
+        self._step_in(passes)
 
     def _step_in(self, passes: list[Pass] | None) -> None:
         if passes and self._turn is not None:

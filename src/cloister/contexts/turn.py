@@ -1,24 +1,28 @@
-"""Whose turn it is: one thread at a time, in the order in which they came.
+"""Whose turn it is: one strand of code at a time, in the order in which they came.
 
-A logical thread stays on one thread of each domain - nested calls are served by the thread that waits - so a turn
-belongs to a thread, and a call that comes back to where its thread is inside already goes on at once.
+A strand is what runs with all that it calls, across walls too (`cloister.calling.strand`); it stays on one thread of each
+domain, or nearly. Each way in is a `Pass`. Who has the last pass inside comes in again at once: its own thread always, and
+another thread of the same strand while that one calls out over a wall, because then it waits for this call. The turn
+goes on when the last pass has left.
 
-Each way in is a `Pass`. A thread has as many as it is nested deep; the turn goes on when its last one has left. Leaving
-is allowed at any moment, also while waiting, so that an exception at any place loses nothing: enter inside of a `try`,
-leave in its `finally`.
+Leaving is allowed at any moment, also while waiting, so that an exception at any place loses nothing: enter inside of a
+`try`, leave in its `finally`. A wait that could never end is a DeadlockDetected (`cloister.waits`).
 
 Any thread may enter. The guard can be taken again by its own thread, because a signal handler may enter here too.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Hashable
 from typing import Final
 
+from cloister import waits
 from cloister.errors import CallTimeout
 
 __all__ = ["Pass", "Turn"]
@@ -27,22 +31,41 @@ SLICE_S: Final = 0.1
 """A thread that waits in a lock is not reached by an exception from outside, such as the cancel of its call. So it
 looks up this often."""
 
+_numbers = itertools.count(1)
+
 
 class Pass:
-    """One way in of one thread."""
+    """One way in."""
 
-    __slots__ = ("gate", "logical", "thread")
+    __slots__ = ("gate", "out", "strand", "thread")
 
-    def __init__(self, logical: int) -> None:
+    def __init__(self, strand: int) -> None:
         self.thread = threading.get_ident()
-        self.logical = logical
-        """The logical thread, which tells others who is inside."""
+        self.strand = strand
+        self.out = False
+        """Whether it calls out over a wall at this moment, and waits."""
         self.gate: threading.Lock | None = None
         """Made where it has to wait, and opened when its turn has come."""
 
 
+class _Place(waits.Resource):
+    """A turn in the graph of who waits for whom. Who has it is looked up, so that taking it costs nothing."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, turn: Turn, name: str) -> None:
+        self._turn = weakref.ref(turn)
+        self.name = name
+        self.places = 1
+
+    @property
+    def holders(self) -> Counter[Hashable]:  # type: ignore[override]  # nobody writes it
+        turn = self._turn()
+        return Counter(() if turn is None else turn.holders)
+
+
 class Turn:
-    """Lets one thread in at a time; the others wait, first come, first served."""
+    """Lets one strand in at a time; the others wait, first come, first served."""
 
     def __init__(self, reentrant: bool) -> None:
         """`reentrant`: others may come in while the one inside calls out."""
@@ -50,12 +73,13 @@ class Turn:
         self._guard = threading.RLock()
         self._inside: list[Pass] = []
         self._waiting: deque[Pass] = deque()
+        self._place = _Place(self, f"synchronized turn {next(_numbers)} (one at a time)")
         _turns.add(self)
 
     @property
     def holders(self) -> tuple[int, ...]:
-        """The logical threads that are inside: one, or none."""
-        return tuple({each.logical for each in list(self._inside)})
+        """The strands that are inside: one, or none."""
+        return tuple({each.strand for each in list(self._inside)})
 
     @property
     def waiting(self) -> int:
@@ -63,22 +87,29 @@ class Turn:
         return len(self._waiting)
 
     def enter(self, own: Pass, limit: float | None = None, where: str = "") -> None:
-        """Come in; wait for the turn where another thread is inside.
+        """Come in; wait for the turn where somebody else is inside.
 
-        `limit` is a time of `time.monotonic`; `where` is named in errors. Raises CallTimeout at the limit. Whatever is
-        raised, `leave` has to follow.
+        `limit` is a time of `time.monotonic`; `where` is named in errors. Raises CallTimeout at the limit, and
+        DeadlockDetected where the turn could never come. Whatever is raised, `leave` has to follow.
         """
         with self._guard:
             inside = self._inside
-            if not inside or inside[0].thread == own.thread:
+            last = inside[-1] if inside else own
+            if last.thread == own.thread or (last.out and last.strand == own.strand):
                 inside.append(own)
                 return
             gate = own.gate = threading.Lock()
             gate.acquire()
+            # Known before anybody can hand over to it, so that the graph never shows a wait that is over.
+            wait = waits.waiting(self._place, limit is not None, own.strand)
+            wait.__enter__()
             self._waiting.append(own)
-        while not gate.acquire(timeout=_slice(limit)):
-            if limit is not None and time.monotonic() >= limit:
-                raise CallTimeout(f"the time for the call was up while it waited for its turn{where}")
+        try:
+            while not gate.acquire(timeout=_slice(limit)):
+                if limit is not None and time.monotonic() >= limit:
+                    raise CallTimeout(f"the time for the call was up while it waited for its turn{where}")
+        finally:
+            wait.__exit__(None, None, None)
 
     def leave(self, own: Pass) -> None:
         """Go out, or wait no longer. Ignored where it is not there."""
@@ -90,17 +121,16 @@ class Turn:
                 self._waiting.remove(own)
 
     def step_out(self) -> list[Pass]:
-        """Let others in, with all passes of the calling thread; return them for `step_in`."""
-        thread = threading.get_ident()
+        """Let others in, with all passes of the strand inside; return them for `step_in`."""
         with self._guard:
-            own = [each for each in self._inside if each.thread == thread]
-            if own:
-                self._inside.clear()  # nobody else is inside
-                self._hand_over()
-        return own
+            if not self._inside or self._inside[-1].thread != threading.get_ident():
+                return []  # something interrupted it on its way back in, and others are there
+            passes, self._inside = self._inside, []
+            self._hand_over()
+        return passes
 
     def step_in(self, passes: list[Pass]) -> None:
-        """Come back in after `step_out`, however long that takes. What interrupts it leaves the thread outside."""
+        """Come back in after `step_out`, however long that takes. What interrupts it leaves the strand outside."""
         if not passes:
             return
         first = passes[0]
@@ -111,10 +141,17 @@ class Turn:
             raise
         self._inside.extend(passes[1:])
 
+    def call_out(self, out: bool) -> None:
+        """The one inside begins (`out`) or ends to wait for a call over a wall, and keeps its turn meanwhile."""
+        with self._guard:
+            if self._inside and self._inside[-1].thread == threading.get_ident():
+                self._inside[-1].out = out
+
     def _hand_over(self) -> None:
         if not self._inside and self._waiting:
             follower = self._waiting.popleft()
             self._inside.append(follower)
+            waits.hold(self._place, follower.strand)
             assert follower.gate is not None
             follower.gate.release()
 
