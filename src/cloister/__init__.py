@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cloister.contexts.context import Context, current_context
     from cloister.contexts.rules import ContextCall, Synchronization
     from cloister.domain import events
+    from cloister.domain.creation import Creation, CreationHook, creation_hook
     from cloister.domain.default import current_domain
     from cloister.domain.domain import Domain
     from cloister.domain.functions import domain_of, one_way, submit
@@ -74,6 +75,8 @@ __all__ = [
     "Context",
     "ContextBound",
     "ContextCall",
+    "Creation",
+    "CreationHook",
     "DeadlockDetected",
     "Domain",
     "DomainCrashed",
@@ -112,6 +115,7 @@ __all__ = [
     "by_value",
     "code",
     "context_of",
+    "creation_hook",
     "current_context",
     "current_domain",
     "domain_of",
@@ -144,6 +148,8 @@ _HOMES = {
     "Context": "cloister.contexts.context",
     "ContextBound": "cloister.contexts.bound",
     "ContextCall": "cloister.contexts.rules",
+    "Creation": "cloister.domain.creation",
+    "CreationHook": "cloister.domain.creation",
     "Domain": "cloister.domain.domain",
     "DomainPoolExecutor": "cloister.executor.pool",
     "Found": "cloister.domain.resolving",
@@ -159,6 +165,7 @@ _HOMES = {
     "by_value": "cloister.wire.registry",
     "code": "cloister.objects.marks",
     "context_of": "cloister.contexts.bound",
+    "creation_hook": "cloister.domain.creation",
     "current_context": "cloister.contexts.context",
     "current_domain": "cloister.domain.default",
     "domain_of": "cloister.domain.functions",

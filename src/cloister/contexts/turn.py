@@ -1,7 +1,7 @@
 """Whose turn it is: one strand of code at a time, in the order in which they came.
 
-A strand is what runs with all that it calls, across walls too (`cloister.calling.strand`); it stays on one thread of each
-domain, or nearly. Each way in is a `Pass`. Who has the last pass inside comes in again at once: its own thread always, and
+A strand is what runs with all that it calls, across walls too (`cloister.calling.strand`); mostly it stays on one
+thread of each domain. Each way in is a `Pass`. Who has the last pass inside comes in again at once: its own thread always, and
 another thread of the same strand while that one calls out over a wall, because then it waits for this call. The turn
 goes on when the last pass has left.
 

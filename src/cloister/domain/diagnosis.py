@@ -17,7 +17,7 @@ from cloister.report import Reason, Report, signal_text
 if TYPE_CHECKING:
     from cloister.levels.process import Ending
 
-__all__ = ["cpu_and_state", "memory", "oom_kills", "reason", "verdict"]
+__all__ = ["cpu_and_state", "memory", "oom_kills", "peak_memory", "reason", "verdict"]
 
 _SIGKILL = 9
 """Its number everywhere; Windows has no name for it."""
@@ -116,3 +116,15 @@ def memory(pid: int) -> int | None:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return None
+
+
+def peak_memory(pid: int) -> int | None:
+    """The most resident memory that a process has had, in bytes; None where it is not known."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as lines:
+            for line in lines:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

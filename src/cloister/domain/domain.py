@@ -13,6 +13,7 @@ from cloister import calling
 from cloister.domain.known import DomainBase
 from cloister.domain.mapping import Chunks, Outcome, Progress, outcome_of_guest
 from cloister.domain.options import program_args
+from cloister.domain.status import Allocated
 from cloister.errors import DomainUnloaded
 from cloister.objects import targets
 from cloister.objects.descriptions import type_name
@@ -50,7 +51,8 @@ class Domain(DomainBase):
     def create(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Make an object over there; return its proxy, or a copy where its type is marked by value.
 
-        `target` is a class or factory, by name (``"package.module:name"``, nothing of it is imported here) or itself.
+        `target` is a class or factory, itself or by name: ``"package.module:name"``, ``"path/to/file.py:name"``; then
+        nothing of it is imported here. A file is loaded once, under a name that no import meets.
         Raises what its code raises, MarshalError where an argument can't travel, and the errors of the domain.
         """
         if isinstance(target, type):
@@ -182,6 +184,13 @@ class Domain(DomainBase):
         `Setup(resolve=...)`. Raises ValueError, and the errors of the domain.
         """
         self._life.resolving.add(kind, handler)
+
+    def allocated(self, *, stop: bool = False) -> Allocated:
+        """How much the Python code over there has allocated since this was first called; `stop` ends the counting.
+
+        Counting makes the domain slower. What the system says of its process - CPU time, memory - is in `status()`.
+        """
+        return Allocated(*self._service("allocated", bool(stop)))
 
     # -- life --------------------------------------------------------------------------------------------------------
 

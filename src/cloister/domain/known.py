@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cloister import calling
+from cloister.domain import creation
 from cloister.domain.life import Life, State
 from cloister.domain.options import Options, check_handler
 from cloister.domain.setup import Setup, Watchdog
@@ -53,7 +54,8 @@ class DomainBase:
         was asked to end. `echo` shows what it prints on `sys.stdout` and `sys.stderr`. `on` are handlers of events that
         must not miss the first one; see also `on()`.
 
-        Raises StartFailed where nothing could be started, LevelUnavailable, ValueError for an option out of range.
+        Raises StartFailed where nothing could be started or a creation hook refuses it, LevelUnavailable, ValueError
+        for an option out of range.
         """
         if level != "process":
             raise LevelUnavailable(f"there is no level {level!r} here; this version has 'process'")
@@ -69,7 +71,7 @@ class DomainBase:
         self._timeout: float | None = None
         self._kill_after: float | None = None
         self._view_of: DomainBase | None = None
-        self._life = self._begin(str(name), options)
+        self._life = self._begin(*creation.ask(str(name), level, options))
         self._life.keep_alive(self)
 
     def _begin(self, name: str, options: Options) -> Life:

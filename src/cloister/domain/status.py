@@ -14,7 +14,7 @@ from cloister.domain import diagnosis
 if TYPE_CHECKING:
     from cloister.domain.life import Life
 
-__all__ = ["Status", "guarantees_of", "look_at"]
+__all__ = ["Allocated", "Status", "guarantees_of", "look_at"]
 
 _PROCESS = {
     "own objects, values copied at the wall": "a process of its own; a codec that shares nothing",
@@ -48,6 +48,8 @@ class Status:
     """CPU time that it has used; None where it is not known."""
     memory: int | None
     """Its resident memory in bytes; None where it is not known."""
+    peak_memory: int | None
+    """The most resident memory that it has had, in bytes; None where it is not known."""
     last_beat: float
     """Seconds since its last sign of life."""
     responsive: bool
@@ -59,6 +61,16 @@ class Status:
     working: bool
     """False where a call that this program waits for has not been taken up over there for two beats: the domain lives,
     but the thread that should serve the call does something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """What the Python code of a domain has allocated since counting began."""
+
+    size: int
+    """Bytes that are in use."""
+    peak: int
+    """The most bytes that were in use at once."""
 
 
 def look_at(life: Life) -> Status:
@@ -78,6 +90,7 @@ def look_at(life: Life) -> Status:
         uptime=now - life.started if report is None else report.seconds,
         cpu_seconds=cpu,
         memory=diagnosis.memory(life.process.pid) if report is None else None,
+        peak_memory=diagnosis.peak_memory(life.process.pid) if report is None else report.peak_memory,
         last_beat=now - vitals.last_beat,
         responsive=not vitals.unresponsive,
         calls=life.peer.calls(),

@@ -14,7 +14,7 @@ import types
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.guest import loaded, loads, local, lookups
+from cloister.guest import allocations, loaded, loads, local, lookups
 from cloister.guest.coroutines import is_coroutine
 from cloister.guest.interrupts import Interrupted, StopRequested
 from cloister.guest.program import run_file, run_program
@@ -60,6 +60,7 @@ class Service:
             "set_data": local.set_data,
             "get_data": local.get_data,
             "watch": self.watch,
+            "allocated": allocations.allocated,
         }
 
     def create(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ function that is not importable goes as its source, if it stands by itself.
 plain form                                       stands for
 ===============================================  =====================================================================
 ``["name", "module:qualname"]``                  what the guest imports under that name
+``["name", "/a/file.py:qualname"]``              the same in a file, which is loaded once under a name of its own
 ``["object", value]``                            a proxy, or a method of one, which the rule takes home
 ``["partial", target, args, kwargs]``            a `functools.partial`; its arguments travel as any argument does
 ``["value", pickle, [major, minor]]``            a pickle, for a guest of this very version
@@ -22,11 +23,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.machinery
+import importlib.util
 import inspect
 import linecache
+import os
 import sys
 import textwrap
 import types
+import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -34,7 +39,7 @@ from cloister.errors import MarshalError
 from cloister.objects import pickles
 from cloister.objects.proxies import bound_method, is_proxy
 
-__all__ = ["VERSION", "by_name", "from_plain", "resolve", "to_plain"]
+__all__ = ["VERSION", "absolute", "by_name", "from_plain", "resolve", "to_plain"]
 
 VERSION: Final = (sys.version_info.major, sys.version_info.minor)
 """What this interpreter runs."""
@@ -70,7 +75,7 @@ def _home_of(function: Any) -> object:
 def to_plain(target: Any, version: tuple[int, int] = VERSION) -> list[Any]:
     """Say how a target travels to a guest that runs `version`. Raises MarshalError where it can't."""
     if isinstance(target, str):
-        return ["name", target]
+        return ["name", absolute(target)]
     if is_proxy(target) or bound_method(target) is not None:
         return ["object", target]
     if not callable(target):
@@ -140,16 +145,53 @@ def from_plain(plain: list[Any]) -> Any:
     return namespace[name]
 
 
-def resolve(name: str) -> Any:
-    """Import ``package.module:qualname`` and return what it names.
+def is_file(module: str) -> bool:
+    """Whether what stands before the colon is the path of a file."""
+    return module.endswith(".py") or os.sep in module or "/" in module
 
-    Raises ImportError where the module or the name in it does not exist, ValueError for a malformed name.
+
+def absolute(name: str) -> str:
+    """The name of code; the path of a file in it is made absolute, for a guest may be in another folder."""
+    path, colon, qualname = name.rpartition(":")
+    return f"{os.path.abspath(path)}:{qualname}" if colon and is_file(path) else name
+
+
+class _Files:
+    """Finds the modules that files are loaded as, so that the import system loads each once and locks it meanwhile."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, str] = {}
+
+    def name_of(self, path: str) -> str:
+        """The name of the module that a file is loaded as: one that no import statement can mean."""
+        if self not in sys.meta_path:
+            sys.meta_path.append(self)
+        stem = os.path.splitext(os.path.basename(path))[0].replace(".", "_")
+        name = f"{stem}@{zlib.crc32(os.fsencode(path)):08x}"
+        self._paths[name] = path
+        return name
+
+    def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        file = self._paths.get(name)
+        return None if file is None else importlib.util.spec_from_file_location(name, file)
+
+
+_files = _Files()
+
+
+def resolve(name: str) -> Any:
+    """Import ``package.module:qualname``, or load ``path/to/file.py:qualname``, and return what it names.
+
+    Raises ImportError where the module or the name in it does not exist, FileNotFoundError where the file does not,
+    ValueError for a malformed name, and what the code itself raises.
     """
-    module_name, colon, qualname = name.partition(":")
-    if not colon or not module_name or not qualname or module_name.startswith("."):
+    module_name, colon, qualname = name.rpartition(":")
+    if is_file(module_name) and qualname:
+        module_name = _files.name_of(os.path.abspath(module_name))
+    if not colon or not module_name or not qualname or module_name.startswith(".") or ":" in module_name:
         before, dot, last = name.rpartition(".")
         perhaps = f"{before}:{last}" if dot and not colon and before and last else "package.module:name"
-        raise ValueError(f"{name!r} does not name code: write {perhaps!r}")
+        raise ValueError(f"{name!r} does not name code: write {perhaps!r}, or 'path/to/file.py:name'")
     found: Any = importlib.import_module(module_name)
     for part in qualname.split("."):
         try:
