@@ -1,9 +1,9 @@
 """Whose turn it is: one strand of code at a time, in the order in which they came.
 
 A strand is what runs with all that it calls, across walls too (`cloister.calling.strand`); mostly it stays on one
-thread of each domain. Each way in is a `Pass`. Who has the last pass inside comes in again at once: its own thread always, and
-another thread of the same strand while that one calls out over a wall, because then it waits for this call. The turn
-goes on when the last pass has left.
+thread of each domain. Each way in is a `Pass`. Who has the last pass inside comes in again at once: its own thread
+always, and another thread of the same strand while that one calls out over a wall, because then it waits for this call.
+The turn goes on when the last pass has left.
 
 Leaving is allowed at any moment, also while waiting, so that an exception at any place loses nothing: enter inside of a
 `try`, leave in its `finally`. A wait that could never end is a DeadlockDetected (`cloister.waits`).
