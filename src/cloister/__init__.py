@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     )
     from cloister.executor.pool import DomainPoolExecutor
     from cloister.guest.main_loop import MainLoop
+    from cloister.inspection.listing import ListedClass, ListedCode, ListedEntryPoint, ListedFunction, ListedModule
+    from cloister.inspection.places import inspect_code
     from cloister.objects.handles import ObjectHandle
     from cloister.objects.marks import by_reference, code, pickled, share, stream
     from cloister.objects.proxies import is_proxy
@@ -86,6 +88,11 @@ __all__ = [
     "EnvironmentFailed",
     "Found",
     "LevelUnavailable",
+    "ListedClass",
+    "ListedCode",
+    "ListedEntryPoint",
+    "ListedFunction",
+    "ListedModule",
     "Lookup",
     "MainLoop",
     "MarshalError",
@@ -121,6 +128,7 @@ __all__ = [
     "domain_of",
     "errors",
     "events",
+    "inspect_code",
     "intercepted",
     "is_proxy",
     "logical_thread",
@@ -153,9 +161,14 @@ _HOMES = {
     "Domain": "cloister.domain.domain",
     "DomainPoolExecutor": "cloister.executor.pool",
     "Found": "cloister.domain.resolving",
+    "ListedClass": "cloister.inspection.listing",
+    "ListedCode": "cloister.inspection.listing",
+    "ListedEntryPoint": "cloister.inspection.listing",
+    "ListedFunction": "cloister.inspection.listing",
+    "ListedModule": "cloister.inspection.listing",
     "Lookup": "cloister.domain.resolving",
-    "ObjectHandle": "cloister.objects.handles",
     "MainLoop": "cloister.guest.main_loop",
+    "ObjectHandle": "cloister.objects.handles",
     "Reason": "cloister.report",
     "Report": "cloister.report",
     "Setup": "cloister.domain.setup",
@@ -169,6 +182,7 @@ _HOMES = {
     "current_context": "cloister.contexts.context",
     "current_domain": "cloister.domain.default",
     "domain_of": "cloister.domain.functions",
+    "inspect_code": "cloister.inspection.places",
     "intercepted": "cloister.contexts.bound",
     "is_proxy": "cloister.objects.proxies",
     "logical_thread": "cloister.calling",
