@@ -64,8 +64,9 @@ class Worker:
                 raise CallTimeout("the time for the task was up before it began")
             options = options | {"left": int((work.limit - now) * 1e9)}
         arguments = work.arguments(self.life.peer.version)
-        if self._items is not None:
-            self._items[self._index] = 0
+        items = self._items
+        if items is not None:
+            items[self._index] = 0
 
         def prepare(numbered: Numbered) -> None:
             numbered.on_part = part
@@ -85,6 +86,10 @@ class Worker:
     def noted(self) -> int | None:
         """The item that it began last of what it was sent last, 0 for none; None where that is not known."""
         return None if self._items is None else int(self._items[self._index])
+
+    def let_go(self) -> None:
+        """It has ended, or is to: what it notes is not read any more."""
+        self._items = None
 
     def lost(self, error: BaseException) -> bool:
         """Whether an answer means that the worker is gone; the task may have raised the same type of error itself."""

@@ -372,6 +372,7 @@ class Workforce:
             error = CallCancelled(f"pool {self.name!r} was ended before the task was done")
             error.__cause__ = crash
         noted = worker.noted()
+        worker.let_go()
         failed: list[Work] = []
         with self._lock:
             worker.work = None
@@ -535,11 +536,12 @@ class Workforce:
                 worker.idle_watched = True
                 worker.life.at(due, partial(self._look_idle, worker))
         if leaves:
-            worker.life.stop()
+            _stop([worker])
 
 
 def _stop(workers: list[Worker]) -> None:
     for worker in workers:
+        worker.let_go()
         worker.life.stop()
 
 
