@@ -21,6 +21,7 @@ from cloister.errors import MarshalError
 from cloister.executor.work import Chunk, Task
 from cloister.executor.workforce import Workforce
 from cloister.objects import targets
+from cloister.wire.messages import COPY
 
 if TYPE_CHECKING:
     from cloister.domain.events import Event
@@ -102,6 +103,8 @@ class DomainPoolExecutor(Executor):
         self._force = force
         self._by_name = setup.python is not None
         self._timeout, self._idempotent = task_timeout, False
+        self._copies = False
+        """Results must travel by value; a proxy would outlive its worker."""
         self._origin: DomainPoolExecutor | None = None
         weakref.finalize(self, force.forget).atexit = False
 
@@ -116,6 +119,8 @@ class DomainPoolExecutor(Executor):
         with MarshalError. Raises RuntimeError after the shutdown, StartFailed where the pool is broken.
         """
         work = Task(args, kwargs, self._force, fn, self._timeout, self._idempotent)
+        if self._copies:
+            work.flags = COPY
         if not self._by_name:
             try:
                 work.target = targets.to_plain(fn)

@@ -83,6 +83,7 @@ class Work:
     def __init__(self, owner: Owner, target: Any, timeout: float | None, idempotent: bool) -> None:
         """`target` is code, or the plain form of it; `timeout` is seconds for each item."""
         self.owner, self.target = owner, target
+        self.flags = 0
         self.refused: MarshalError | None = None
         """Why the target can't travel."""
         self.timeout, self.idempotent = timeout, idempotent

@@ -76,7 +76,7 @@ class Worker:
             self.since = time.monotonic()
             work.part(self.life.peer, value)
 
-        numbered = self._lane.submit(SERVICE, work.service, arguments, None, options, None, prepare=prepare)
+        numbered = self._lane.submit(SERVICE, work.service, arguments, None, options, None, work.flags, prepare)
         work.number = numbered.number
 
     def interrupt(self, number: int) -> None:
