@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from weakref import WeakSet
 
 from cloister import calling
-from cloister.domain.known import DomainBase
+from cloister.domain import reloading
+from cloister.domain.known import AS_BEFORE, DomainBase
 from cloister.domain.mapping import Chunks, Outcome, Progress, outcome_of_guest
 from cloister.domain.options import program_args
 from cloister.domain.status import Allocated
@@ -23,6 +25,7 @@ from cloister.wire.messages import SERVICE
 if TYPE_CHECKING:
     import os
 
+    from cloister.domain.life import Life
     from cloister.domain.resolving import Found, Lookup
 
 
@@ -57,7 +60,10 @@ class Domain(DomainBase):
         """
         if isinstance(target, type):
             self._life.peer.imports.expect(type_name(target), target)
-        return self._call("create", target, list(args), kwargs)
+        made = self._call("create", target, list(args), kwargs)
+        if self._durable:
+            self._life.durables.note(made, target, args, kwargs)
+        return made
 
     def create_handle(self, target: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> ObjectHandle:
         """Make an object over there; return a handle that loads nothing of its type here. Raises as `create`."""
@@ -192,6 +198,29 @@ class Domain(DomainBase):
         """
         return Allocated(*self._service("allocated", bool(stop)))
 
+    # -- options -----------------------------------------------------------------------------------------------------
+
+    def with_options(
+        self,
+        *,
+        timeout: float | None = AS_BEFORE,
+        kill_after: float | None = AS_BEFORE,
+        durable: bool = AS_BEFORE,
+    ) -> Self:
+        """A view of the same domain whose calls have options; see `DomainBase.with_options` for the first two.
+
+        `durable`: what `create` makes is made again by `reload`, with the same arguments, and its proxy then stands for
+        the new object.
+        """
+        view = super().with_options(timeout=timeout, kill_after=kill_after)
+        if durable is not AS_BEFORE:
+            view._durable = durable
+        main = view._view_of
+        assert isinstance(main, Domain)
+        main.__dict__.setdefault("_views", WeakSet()).add(view)
+        view._life = main._life  # it may have been reloaded just now
+        return view
+
     # -- life --------------------------------------------------------------------------------------------------------
 
     def wait_ready(self, timeout: float | None = None) -> None:
@@ -214,6 +243,28 @@ class Domain(DomainBase):
             raise DomainUnloaded(f"domain {self.name!r} was unloaded before")
         self._life.unload()
 
+    def reload(self) -> None:
+        """Put a fresh domain in the place of this one: its code is loaded anew, its state is gone.
+
+        The new one starts first; when it is ready, and what was made as durable (see `with_options`) was made again,
+        calls go to it and the old one is unloaded: its calls end with DomainUnloaded, and so do its proxies that are
+        not durable. Where something fails, that is raised and the old one goes on. A domain that has crashed can be
+        reloaded, one that was unloaded can't.
+
+        Raises StartFailed, DomainUnloaded, what making the durable objects raises, and CallTimeout.
+        """
+        with calling.limits(self._timeout, None):
+            reloading.reload(self if self._view_of is None else cast("Domain", self._view_of))
+
+    def changed(self) -> list[str]:
+        """The files of `Setup.path` that were changed, added or removed since they were copied for this domain.
+
+        Raises ValueError where the set-up has no `shadow_copy`.
+        """
+        if self._life.shadow is None:
+            raise ValueError("what has changed is known of a domain with Setup(shadow_copy=True)")
+        return self._life.shadow.changed()
+
     def kill(self) -> None:
         """Kill the domain with all its descendants, at once. Idempotent.
 
@@ -231,6 +282,14 @@ class Domain(DomainBase):
         self._life.unload()
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    _durable = False
+
+    def _move_to(self, life: Life) -> None:
+        """Let all calls go to another life from now on, also those through views."""
+        self._life = life
+        for view in list(self.__dict__.get("_views", ())):
+            view._life = life
 
     def _version(self) -> tuple[int, int]:
         """The guest's Python version, which decides how code travels; waits for it where it is not this one's."""

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from cloister.domain.events import Event
     from cloister.report import Report
 
-__all__ = ["DomainBase"]
+__all__ = ["AS_BEFORE", "DomainBase"]
 
 E = TypeVar("E", bound="Event")
 
-_AS_BEFORE: Any = object()
+AS_BEFORE: Any = object()
 """The default of an option that is not given, where None means something."""
 
 
@@ -80,7 +80,7 @@ class DomainBase:
 
     # -- options -----------------------------------------------------------------------------------------------------
 
-    def with_options(self, *, timeout: float | None = _AS_BEFORE, kill_after: float | None = _AS_BEFORE) -> Self:
+    def with_options(self, *, timeout: float | None = AS_BEFORE, kill_after: float | None = AS_BEFORE) -> Self:
         """A view of the same domain whose calls have options; what is not given is as in this one, at first None.
 
         `timeout` is seconds for each call, None for no limit. A call that is not over in time is told to stop, and
@@ -89,8 +89,8 @@ class DomainBase:
         waits for a call whose time was up then waits until it is known which of the two happened, and the error says
         so. Raises TypeError and ValueError for what is no number of seconds from 0 up.
         """
-        timeout = self._timeout if timeout is _AS_BEFORE else timeout
-        kill_after = self._kill_after if kill_after is _AS_BEFORE else kill_after
+        timeout = self._timeout if timeout is AS_BEFORE else timeout
+        kill_after = self._kill_after if kill_after is AS_BEFORE else kill_after
         if timeout is not None:
             calling.seconds_from_0("timeout", timeout)
         if kill_after is not None:

@@ -34,7 +34,9 @@ from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.guest_threads import GuestThreads
 from cloister.domain.listener import Listener
 from cloister.domain.output import Output
+from cloister.domain.reloading import Durables
 from cloister.domain.resolving import Resolving
+from cloister.domain.shadow import Shadow
 from cloister.domain.stops import Stops
 from cloister.errors import (
     CallTimeout,
@@ -127,9 +129,15 @@ class Life:
         self.building = plan.order is not None
         """Whether its virtual environment is being made; it greets when that is there."""
         self.setup = start.setup_message(name, self.identity, options.setup, options.watchdog, plan)
-        self._temp = temporary.make(name) if options.setup.temp else None
-        if self._temp is not None:
-            plan = plan.with_temp(self._temp)
+        self.durables = Durables()
+        self.shadow = None if not options.setup.shadow_copy else Shadow(name, self.setup["search"])
+        self._folders: list[str] = []
+        if self.shadow is not None:
+            self.setup["search"] = self.shadow.search
+            self._folders.append(self.shadow.folder)
+        if options.setup.temp:
+            self._folders.append(temporary.make(name))
+            plan = plan.with_temp(self._folders[-1])
         try:
             watcher.enter()
             try:
@@ -138,7 +146,7 @@ class Life:
                 watcher.leave()
                 raise
         except (OSError, RuntimeError) as error:
-            temporary.remove(self._temp)
+            temporary.remove(*self._folders)
             raise StartFailed(f"domain {name!r} could not be started: {error}") from error
         self.output = Output(self, options.echo)
         self.guard = Guard(self)
@@ -520,8 +528,7 @@ class Life:
         self.channel.close()
         process.close()
         self.queue.put(self.peer.exports.clear, always=True)
-        if self._temp is not None:
-            self.queue.put(partial(temporary.remove, self._temp), always=True)
+        self.queue.put(partial(temporary.remove, *self._folders), always=True)
         self.tell(events.Exited(self.name, process.pid, self.report))
         living.remove(self)
         self._tell_ended()

@@ -97,6 +97,11 @@ class Resolving:
         if self._handlers or events.ResolveFailed in told or lookups.ask is not None:
             self._watched.add("lookups")
 
+    def take_over(self, other: Resolving) -> None:
+        """Add the handlers that another domain of the same set-up was given later."""
+        for kind, handler in other._handlers[len(self._handlers) :]:
+            self.add(kind, handler)
+
     def for_setup(self) -> list[str]:
         """What the guest is to watch from its beginning; asked for once."""
         with self._lock:

@@ -46,6 +46,9 @@ class Setup:
     """Environment variables that are added, or that replace those of the same name."""
     cwd: str | os.PathLike[str] | None = None
     """The working directory; None: that of the creator."""
+    shadow_copy: bool = False
+    """Whether the folders of `path` are copied for the domain when it starts, so that the originals can be replaced
+    while it runs. `Domain.changed` tells what was, `Domain.reload` takes it."""
     temp: bool = False
     """Whether it has a temporary folder of its own, which is removed when it ends, however it ends: `tempfile` uses it,
     and what asks for ``TMPDIR``. Pipes whose names lie in the temporary folder are then its own too."""

@@ -31,9 +31,9 @@ def make(name: str) -> str:
     return tempfile.mkdtemp(prefix=f"{_PREFIX}{_space()}-{os.getpid()}-{safe}-", dir=place)
 
 
-def remove(folder: str | None) -> None:
-    """Remove a folder with all that is in it; what can't be removed stays, without an error."""
-    if folder is not None:
+def remove(*folders: str) -> None:
+    """Remove folders with all that is in them; what can't be removed stays, without an error."""
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
 

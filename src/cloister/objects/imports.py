@@ -97,6 +97,27 @@ class Imports:
         object.__setattr__(proxy, "_cloister_keep", None if self.keep is None else self.keep())
         return proxy
 
+    def adopt(self, proxy: Proxy, fresh: Proxy) -> None:
+        """Let a proxy of a peer that has ended stand for what `fresh` stands for, and be what is received for it.
+
+        The number is set before the peer, because a call looks at the peer first.
+        """
+        number = fresh._cloister_id
+        with self._lock:
+            before = self._held[number]
+            held = _Held(proxy, self._dropped.append)
+            held.number, held.times = number, before.times
+            before.times = 0  # its end releases nothing
+            object.__dict__["__class__"].__set__(proxy, type(fresh))
+            object.__setattr__(proxy, "_cloister_id", number)
+            object.__setattr__(proxy, "_cloister_peer", self._peer)
+            self._held[number] = held
+
+    def expect_as(self, other: Imports) -> None:
+        """Know the types of this side that another peer's imports know."""
+        for name, cls in list(other._expected.items()):
+            self.expect(name, cls)
+
     def hold(self, handle: Any, number: int) -> None:
         """Note that a handle, received once, holds an object; it is released when the handle dies."""
         held = _Held(handle, self._let_go)
