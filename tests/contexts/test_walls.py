@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 import cloister
+from cloister.objects.descriptions import describe_type
+from cloister.objects.marks import KNOWN
 from tests.objects.conftest import MODULES, wait_until
 
 JOIN_S = 10.0
@@ -175,10 +179,56 @@ def test_a_call_that_waits_for_its_turn_can_be_given_up() -> None:
         assert broker.where()[0] == domain.pid
 
 
+def test_a_synchronized_class_travels_as_code(domain: cloister.Domain) -> None:
+    """S45: a synchronized class that is no part of a module, and has been used here, is made in a domain as it is."""
+
+    @cloister.synchronized
+    class Local:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def where(self) -> tuple[int, bool]:
+            return os.getpid(), cloister.current_context().is_default
+
+    assert Local("here").where() == (os.getpid(), False)
+    made = domain.create(Local, "there")
+    assert (made.where(), made.name) == ((domain.pid, False), "there")
+
+
+def test_a_handle_of_the_default_domain_unwraps_within_its_context(domain: cloister.Domain) -> None:
+    """S36: in the default domain a handle gives the real object, made on this thread and in this context, 0."""
+
+    class Made:
+        def __init__(self) -> None:
+            self.made_in = self.where()
+
+        def where(self) -> tuple[int, cloister.Context]:
+            return threading.get_ident(), cloister.current_context()
+
+    made = cloister.current_domain().create_handle(Made).unwrap()
+    assert type(made) is Made
+    assert made.made_in == made.where() == (threading.get_ident(), cloister.current_context())
+    assert made.made_in[1].id == 0
+
+
+def test_classes_made_on_the_way_are_let_go() -> None:
+    """S48: a context-bound class keeps itself alive no longer than others: it goes, with the class of its proxies."""
+
+    def make() -> weakref.ref[type]:
+        cls: Any = cloister.synchronized(type("Passing", (), {"go": lambda self: 1}))
+        assert cls().go() == 1
+        return weakref.ref(cls)
+
+    made = make()
+    describe_type.cache_clear()  # it keeps the last 512
+    for name in [name for name, known in KNOWN.items() if known is made()]:
+        del KNOWN[name]  # where every class by reference is kept, the last one under each name
+    gc.collect()
+    assert made() is None
+
+
 def test_many_contexts_leave_nothing_behind(domain: cloister.Domain) -> None:
     """S34: contexts appear on need and go with the last object in them."""
-    import gc
-    import weakref
 
     @cloister.synchronized
     class Short:

@@ -196,10 +196,19 @@ class ContextProxy:
         raise MarshalError(f"{self!r} can't be pickled or copied: it stands for an object of another context")
 
 
+class _Kept:
+    """Holds the class of the proxies in the class itself; left behind where a class of ``__main__`` travels as code."""
+
+    proxy_class: type[ContextProxy] | None = None
+
+    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
+        return _Kept, ()
+
+
 def _proxy_class(cls: type) -> type[ContextProxy]:
-    known: type[ContextProxy] | None = cls.__dict__.get("_cloister_proxy_class")
-    if known is not None:
-        return known
+    kept: _Kept | None = cls.__dict__.get("_cloister_kept")
+    if kept is not None and kept.proxy_class is not None:
+        return kept.proxy_class
     description = describe_type(cls)
     namespace: dict[str, Any] = {
         "__slots__": (),
@@ -215,7 +224,9 @@ def _proxy_class(cls: type) -> type[ContextProxy]:
     if "__eq__" in namespace and cls.__hash__ is None:
         namespace["__hash__"] = None
     made = type(cls.__name__, (ContextProxy,), namespace)
-    type.__setattr__(cls, "_cloister_proxy_class", made)
+    kept = _Kept()
+    kept.proxy_class = made
+    type.__setattr__(cls, "_cloister_kept", kept)
     return made
 
 
