@@ -170,6 +170,7 @@ def test_listing_does_not_import_what_a_domain_then_makes() -> None:
     (name,) = [name for name, each in found.classes() if "cloister.by_reference" in each.decorators]
     with cloister.Domain("shop", setup=cloister.Setup(path=[MODULES])) as domain:
         assert domain.create(name).list() == []
+        assert domain.call(cloister.inspect_code, str(Path(MODULES) / "customers.py")) == found
     assert "customers" not in sys.modules
 
 

@@ -1,7 +1,7 @@
 """What an inspection has found: plain data. Pure.
 
 Everything is as it is written in the source: a base class, a decorator or a default is text, because to know what it
-means the code would have to run.
+means the code would have to run. All of it is copied where it travels.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cloister.wire.registry import by_value
+
 __all__ = ["ListedClass", "ListedCode", "ListedEntryPoint", "ListedFunction", "ListedModule"]
 
 
+@by_value
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedFunction:
     """A function, a method or a property."""
@@ -30,6 +33,7 @@ class ListedFunction:
     """As they are written, without the ``@``."""
 
 
+@by_value
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedClass:
     """A class."""
@@ -49,6 +53,7 @@ class ListedClass:
     """How it is called, as far as its own ``__init__`` says so: ``(region: str = 'eu')``; else empty."""
 
 
+@by_value
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedModule:
     """A module."""
@@ -66,6 +71,7 @@ class ListedModule:
     """Why it could not be read: a syntax error with its line, a limit that it passes; else empty."""
 
 
+@by_value
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedEntryPoint:
     """An entry point that a distribution declares."""
@@ -77,6 +83,7 @@ class ListedEntryPoint:
     """``package.module:name``, which `Domain.create` and `Domain.call` take."""
 
 
+@by_value
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedCode:
     """All that an inspection has found."""
