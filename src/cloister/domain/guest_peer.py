@@ -11,6 +11,9 @@ Any thread may call. The state of the domain is in `life`; who has which of a li
 from __future__ import annotations
 
 import contextvars
+import itertools
+import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -68,6 +71,7 @@ class GuestPeer(Peer):
     def __init__(self, name: str, life: Life, page: Page | None, first: LaneEnd, max_concurrency: int | None) -> None:
         super().__init__(name, below=True, service={"resolve": life.resolving.resolve}, limits=DEFAULT_LIMITS)
         self.life = life
+        self._tokens = itertools.count(1)
         self._page = page
         self._here = _Here()
         self._lock = threading.RLock()  # a finalizer may run and call while it is held
@@ -180,6 +184,15 @@ class GuestPeer(Peer):
 
     def _interrupt_submitted(self, name: str, lane: CallLane, number: int) -> None:
         self.interrupt(lane, number, name)
+
+    def send_descriptor(self, fd: int) -> int | None:
+        """Send a twin of a descriptor to the guest, ahead of the reference that names its token."""
+        if sys.platform == "win32":
+            return None
+        token = next(self._tokens)
+        self.life.wait_ready(calling.deadline.get())
+        self.life.send_descriptor(token, os.dup(fd))
+        return token
 
     def broken(self, error: ProtocolError, name: str) -> BaseException:
         """An answer breaks the rules: end the domain."""

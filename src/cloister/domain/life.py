@@ -366,6 +366,10 @@ class Life:
         """Give the guest its end of a lane. The descriptors are the channel's from here on."""
         self._send(Kind.LANE, (number, int(role), ticket), end)
 
+    def send_descriptor(self, token: int, fd: int) -> None:
+        """Give the guest a descriptor. It is the channel's from here on."""
+        self._send(Kind.DESCRIPTOR, (token,), (fd,))
+
     def _send(self, kind: Kind, body: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:
         try:
             if self.channel.send(kind, body, descriptors, watcher.here):

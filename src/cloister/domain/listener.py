@@ -101,6 +101,9 @@ class Listener:
             case Kind.BEAT:
                 _, cpu, running = body
                 life.guard.beat(time.monotonic(), cpu / 1e9, [(int(lane), int(number)) for lane, number in running])
+                unsent = life.peer.unsent
+                if unsent:
+                    life.send(Kind.NO_DESCRIPTOR, [unsent.popleft() for _ in range(len(unsent))])
                 dropped = life.peer.imports.take_dropped()
                 if dropped:
                     life.send(Kind.RELEASE, dropped)

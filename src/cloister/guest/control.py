@@ -216,6 +216,11 @@ class Control:
                 if slot is not None:
                     slot[1] = str(text)
                     slot[0].set()
+            case Kind.DESCRIPTOR:
+                if self._descriptors:  # none comes where this process may not have another one
+                    self._peer.arrivals.take_in(body[0], self._descriptors.pop(0))
+            case Kind.NO_DESCRIPTOR:
+                self._peer.arrivals.forget(body[0])
             case Kind.RELEASE:
                 self._peer.exports.release(body[0])
             case Kind.STOP:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import keyword
 import numbers
 import sys
@@ -59,6 +60,7 @@ ABSTRACT: Final[dict[str, type]] = {
     for kind in (
         *(abc.Mapping, abc.MutableMapping, abc.Sequence, abc.MutableSequence, abc.Set, abc.MutableSet),
         *(abc.KeysView, abc.ItemsView, abc.ValuesView),
+        *(io.IOBase, io.RawIOBase, io.BufferedIOBase, io.TextIOBase),
         *(numbers.Number, numbers.Complex, numbers.Real, numbers.Rational, numbers.Integral),
     )
 }

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from cloister.errors import MarshalError, ProtocolError
 from cloister.objects.descriptions import Description, describe_type
+from cloister.objects.file_proxies import FILE_METHODS
 from cloister.objects.misaimed import Misaimed
 from cloister.objects.streams import Puller
 
@@ -36,6 +37,7 @@ CALLABLE: Final = Description(
 )
 """How each function and bound method is described: that one callable, nothing else of its object."""
 _ITERATION: Final = frozenset(("__iter__", "__next__", "__aiter__", "__anext__"))
+_FILE_SPECIALS: Final = frozenset(("__iter__", "__next__", "__enter__", "__exit__"))
 _PULLED: Final = frozenset(("__next__", "__anext__"))
 
 
@@ -69,6 +71,7 @@ class Exports:
         self._by_key: dict[tuple[int, Description], Exported] = {}
         self._views: dict[type, Description] = {}
         self._iterators: dict[type, Description] = {}
+        self._files: dict[type, Description] = {}
         self._types: dict[Description, int] = {}
         self._last = 0
         self.bury: Callable[[list[Any]], None] = list.clear
@@ -95,6 +98,16 @@ class Exports:
             found = self.view(cls)
             specials = tuple(name for name in found.specials if name in _ITERATION)
             found = self._iterators.setdefault(cls, replace(found, methods=(), specials=specials))
+        return found
+
+    def view_of_file(self, cls: type) -> Description:
+        """The same for an object that is handed out as a file and nothing else."""
+        found = self._files.get(cls)
+        if found is None:
+            found = self.view(cls)
+            methods = tuple(method for method in found.methods if method.name in FILE_METHODS)
+            specials = tuple(name for name in found.specials if name in _FILE_SPECIALS)
+            found = self._files.setdefault(cls, replace(found, methods=methods, specials=specials))
         return found
 
     def hand_out(self, value: Any, description: Description) -> Exported:

@@ -7,6 +7,7 @@ given by who owns the lanes: the domain in a host, the guest's service in a gues
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from cloister.lanes.conversation import Conversation
@@ -16,6 +17,7 @@ from cloister.objects import (
     targets,
 )
 from cloister.objects.exports import Exports
+from cloister.objects.files import Arrivals
 from cloister.objects.imports import Imports
 from cloister.objects.rule import Marshaller
 from cloister.wire import exceptions
@@ -60,6 +62,10 @@ class Peer:
         self._known = -1
         self.awaits = not below
         """A loop serves what the peer calls here, so async iterators and coroutines may be handed out to it."""
+        self.arrivals = Arrivals()
+        """The descriptors that the peer sent ahead of their references; only in a guest."""
+        self.unsent: deque[int] = deque()
+        """The tokens of descriptors whose references may never arrive; the peer is told of them with the next beat."""
         self.version = targets.VERSION
         """The Python version of the other side, for code that goes there."""
 
@@ -70,6 +76,10 @@ class Peer:
     def broken(self, error: ProtocolError, name: str) -> BaseException:
         """An answer of the peer breaks the rules: give it up, where this side may. Returns what to raise."""
         return error
+
+    def send_descriptor(self, fd: int) -> int | None:
+        """Send a twin of a descriptor to the peer; return its token, or None where this side sends none."""
+        return None
 
     def converse(self) -> Conversation:
         """Start the conversation of a call lane, with the rule applied for this lane."""

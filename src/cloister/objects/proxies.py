@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cloister.errors import MarshalError
 from cloister.objects.descriptions import ABSTRACT
+from cloister.objects.file_proxies import file_members
 from cloister.objects.iteration import iteration_members
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def make_class(description: Description, expected: type | None = None) -> type[P
                 _AWAITED[one](one) if other.startswith("__a") else _SPECIAL.get(one, _remote_special)(one)
             )
     namespace.update(iteration_members(description))
+    namespace.update(file_members(description))
     if "__eq__" in namespace and "__hash__" not in namespace:
         namespace["__hash__"] = None  # as the remote type itself
     if expected is not None:

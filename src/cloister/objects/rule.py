@@ -15,6 +15,8 @@ a proxy or handle of another domain            a reference to the proxy
 `pickled(x)`, to a guest                       a pickle
 a function, bound method, partial, class       a reference to that one callable: a call-back
 an iterator or generator, sync or async        a stream: a reference; from a host to the iteration alone
+an open file or socket, to a guest             a twin that shares the descriptor; not from a guest
+another file object (`io.IOBase`)              a reference; from a host to the file interface alone
 `stream(x)`                                    the same, read no further ahead than it says
 anything else, from a guest                    a reference, except where a copy was asked for (`unwrap`)
 anything else, to a guest                      not at all: `MarshalError`, because handing out an object is a grant
@@ -24,17 +26,20 @@ A reference is one of these tuples of plain values:
 
 - ``(OWN, object, type, description or None)``: an object of the sender's;
 - ``(HOME, object)``, ``(HOME, object, method)``: an object of the receiver's, or a method of it;
-- ``(CODE, how, what)``: only to a guest, see `targets`.
+- ``(CODE, how, what)``: only to a guest, see `targets`;
+- ``(FILE, token, parts)``: only to a guest, see `files`.
 """
 
 from __future__ import annotations
 
 import functools
+import io
 import types
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import MarshalError, ProtocolError
-from cloister.objects import pickles, schema, targets
+from cloister.objects import files, pickles, schema, targets
 from cloister.objects.descriptions import Description
 from cloister.objects.exports import CALLABLE
 from cloister.objects.marks import Code, Pickled, Shared, Streamed, is_by_reference
@@ -52,6 +57,10 @@ __all__ = ["Marshaller"]
 OWN: Final = 0
 HOME: Final = 1
 CODE: Final = 2
+FILE: Final = 3
+
+MAX_TOKENS: Final = 256
+"""Descriptors of one lane that may be on their way when it breaks, and are closed over there then."""
 
 _CALLABLES: Final = (
     types.FunctionType,
@@ -70,11 +79,16 @@ _CALLABLES: Final = (
 class Marshaller:
     """Applies the rule for one lane."""
 
-    __slots__ = ("_described", "_peer")
+    __slots__ = ("_described", "_peer", "_tokens")
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._described: set[int] = set()
+        self._tokens: deque[int] = deque(maxlen=MAX_TOKENS)
+
+    def __del__(self) -> None:
+        if self._tokens:  # the lane is over, perhaps before the guest has read the last of it
+            self._peer.unsent.extend(self._tokens)
 
     # -- going out ---------------------------------------------------------------------------------------------------
 
@@ -117,11 +131,29 @@ class Marshaller:
             return self._own(value, CALLABLE)
         if shared or is_proxy(value) or is_by_reference(cls):
             return self._own(value, peer.exports.view(cls))
+        if peer.below and not shared:
+            twin = self._twin(value)
+            if twin is not None:
+                return twin
+        if isinstance(value, io.IOBase):
+            return self._own(value, peer.exports.view_of_file(cls) if peer.below else peer.exports.view(cls))
         if cls is Streamed:
             return self._stream(value.value, type(value.value), value.ahead)
         if (hasattr(cls, "__next__") and hasattr(cls, "__iter__")) or hasattr(cls, "__anext__"):
             return self._stream(value, cls)
         return None
+
+    def _twin(self, value: Any) -> Reference | None:
+        """The reference of a file whose descriptor travels."""
+        packed = files.pack(value)
+        try:
+            token = None if packed is None else self._peer.send_descriptor(packed[0])
+        except OSError as error:
+            raise MarshalError(f"the descriptor of {value!r} can't be sent: {error}") from error
+        if packed is None or token is None:
+            return None
+        self._tokens.append(token)
+        return Reference((FILE, token, packed[1]))
 
     def _stream(self, value: Any, cls: type, ahead: int = MOST_ITEMS) -> Reference:
         peer = self._peer
@@ -157,6 +189,8 @@ class Marshaller:
         kind, number, *rest = reference.fields
         if kind == HOME:
             self._peer.imports.mention(number, -1)
+        elif kind == FILE:
+            self._peer.unsent.append(number)
         elif kind == OWN:
             self._peer.exports.withdraw(number)
             if rest[1] is not None:
@@ -178,6 +212,8 @@ class Marshaller:
             return self._code([number, *rest])
         if type(number) is not int or number <= 0:
             raise ProtocolError(f"{number!r} is not the id of an object")
+        if kind == FILE and len(rest) == 1 and not self._peer.below:
+            return files.unpack(self._peer.arrivals.take(number), rest[0])
         if kind == HOME and len(rest) < 2:
             entry = self._peer.exports.arrive(number)
             if not rest:

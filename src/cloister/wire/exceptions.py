@@ -29,6 +29,7 @@ Pure; any thread may enter.
 from __future__ import annotations
 
 import builtins
+import io
 import traceback
 from collections.abc import Mapping
 from typing import Any, Final
@@ -91,6 +92,7 @@ def exception_table(registry: Registry = DEFAULT_REGISTRY) -> dict[str, type[Exc
     The types are looked up once; make the table again when a module that registers some has been imported.
     """
     found: list[object] = [getattr(builtins, name) for name in vars(builtins)]
+    found.append(io.UnsupportedOperation)  # the one that the file interface raises
     found += [getattr(errors, name) for name in errors.__all__]
     found += list(registry.by_type)
     return {

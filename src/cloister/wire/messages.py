@@ -35,6 +35,8 @@ LAST_WORDS        28  guest           [reason, exit code, text]: the guest ends 
 REWIND            29  host            []: the stacks were read, write the next ones from the start
 OVER              30  guest           [lane, number]: a call that a CANCEL named has unwound, or will never begin
 NO_LANE           31  host            [ticket, text]: the lane that was asked for can't be had, and why
+DESCRIPTOR        32  host            [token] and one descriptor, for a reference that names the token
+NO_DESCRIPTOR     33  host            [[token, …]]: close these, where no reference has come for them
 =============  =====  ==============  =========================================================================
 
 Options of a call, all optional and each sent only when it is used: ``"left"``, the time left in ns; ``"logical"``, the
@@ -82,6 +84,8 @@ class Kind(IntEnum):
     REWIND = 29
     OVER = 30
     NO_LANE = 31
+    DESCRIPTOR = 32
+    NO_DESCRIPTOR = 33
     BUILD = 40
     BUILDING = 41
 
