@@ -15,7 +15,7 @@ from pathlib import Path
 from environment import CHECKOUT, EnvironmentFailed, main_environment, other_environment, other_pythons
 
 # House, documents and what is built on the library do not depend on the version of Python.
-NOT_CORE = ["house", "docs", "cli", "examples", "integrations", "peers"]
+NOT_CORE = ["house", "docs", "cli", "examples", "integrations", "peers", "typing"]
 # What a domain tells of itself, and how it is watched, depends on the kernel and the clock.
 NOT_CORE += [
     f"domain/test_{name}.py" for name in "host_death lost_status output reports signs_of_life stops vitals".split()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from cloister.cli import environments
 from cloister.cli.demo import command as demo
+from cloister.cli.stubs import command as stubs
 from cloister.release import VERSION
 
 __all__ = ["main"]
@@ -26,6 +27,7 @@ def main(words: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
     demo.add_to(commands)
     environments.add_to(commands)
+    stubs.add_to(commands)
     options = parser.parse_args(words)
     return int(options.run(options))
 

@@ -1,0 +1,33 @@
+"""What mypy and pyright say of proxies that are awaited; a line with an error on purpose ends with `expect-error`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any, assert_type
+
+import shop
+from made_async import AsyncCustomers
+
+
+async def through_a_protocol(made: Any) -> None:
+    """A Protocol that `cloister stubs --async` has made."""
+    customers: AsyncCustomers = made
+    assert_type(await customers.add("Ada", since=None), int)
+    assert_type(await customers.each(2), AsyncIterator[shop.Order])
+    assert_type([order.number async for order in await customers.each()], list[int])
+    assert_type([pair async for pair in await customers.live()], list[tuple[int, str]])
+    assert_type(await customers.fetch("a", str), Decimal | None)
+    assert_type(await (await customers.me()).add("Ada"), int)
+    assert_type(await customers.total, int)
+    assert_type(await customers["Ada"], shop.Order)
+    assert_type([name async for name in customers], list[str])
+    assert_type(await asyncio.gather(customers.add("Ada"), customers.add("Bob")), tuple[int, int])
+    length: int = customers.add("Ada")  # expect-error
+    text: str = await customers.add("Ada")  # expect-error
+    await customers.add(1)  # expect-error
+    task = asyncio.create_task(customers.add("Ada"))  # expect-error
+    len(customers)  # expect-error
+    for name in customers:  # expect-error
+        print(name, length, text, task)
