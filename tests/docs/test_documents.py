@@ -54,7 +54,7 @@ def _one_liners() -> list[list[str]]:
 def test_a_block_of_a_document_runs(block: Block, tmp_path: Path) -> None:
     """Each Python block of README and documents runs by itself, with warnings as errors, and prints what is shown."""
     # The block keeps its line numbers, so that a traceback leads to the document.
-    program = tmp_path / block.page.with_suffix(".py").name
+    program = tmp_path / f"{block.page.stem}_page.py"  # not types.py, which would stand before the module
     program.write_text("\n" * (block.line - 1) + block.text, encoding="utf-8")
     command = [sys.executable, "-W", "error", str(program)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)

@@ -73,7 +73,7 @@ class Customers(Base):
         """Of a type that has another name."""
         return []
 
-    def untyped(self, one, two=1, *rest, **named):  # type: ignore[no-untyped-def]
+    def untyped(self, one, two=1, *rest, **named):  # type: ignore[no-untyped-def]  # as others write it
         """Nobody knows."""
 
     @property
