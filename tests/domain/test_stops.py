@@ -244,3 +244,20 @@ def test_cancels_that_race_with_the_end_of_their_calls_stop_no_other(make: Make)
         cancelled += future.cancel()
         assert domain.submit("troubles:add", number, 2).result(JOIN_S) == number + 2
     assert cancelled
+
+
+@pytest.mark.parametrize("submitted", [False, True])
+def test_coroutine_is_cancelled_and_one_that_swallows_that_is_killed(make: Make, submitted: bool) -> None:
+    """A coroutine over there is cancelled as a task is; where it goes on all the same, its domain is killed."""
+    domain = ready(make())
+
+    def run(name: str, kill_after: float) -> object:
+        view = domain.with_options(timeout=0.2, kill_after=kill_after)
+        return view.submit(name, 60).result(JOIN_S) if submitted else view.call(name, 60)
+
+    with pytest.raises(CallTimeout) as raised:
+        run("troubles:nap", JOIN_S)
+    went_on(raised.value, domain)
+    with pytest.raises(CallTimeout) as raised:
+        run("troubles:nap_stubbornly", 0.3)
+    killed(raised.value, domain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import collections
 import ctypes
@@ -129,6 +130,21 @@ def compute(seconds: float) -> int:
 def sleep(seconds: float) -> None:
     """Sleep."""
     time.sleep(seconds)
+
+
+async def nap(seconds: float) -> None:
+    """Sleep in a coroutine."""
+    await asyncio.sleep(seconds)
+
+
+async def nap_stubbornly(seconds: float) -> None:
+    """Sleep in a coroutine that swallows its cancellation."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            await asyncio.sleep(end - time.monotonic())
+        except asyncio.CancelledError:
+            pass
 
 
 def runaway() -> None:

@@ -25,6 +25,7 @@ from cloister import calling, travel
 from cloister.domain.crew import Crew
 from cloister.domain.lane_rack import LaneRack
 from cloister.domain.submitted import Submitted
+from cloister.domain.uninterrupted import uninterrupted
 from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
 from cloister.lanes.call_lane import Asked, CallLane, LaneClosed, Stopping
 from cloister.lanes.shared_lane import Numbered, SharedLane
@@ -233,8 +234,9 @@ class GuestPeer(Peer):
     def _new_lane(self) -> CallLane:
         with self._lock:
             first, self._first = self._first, None
-        if first is not None:
-            return first
+        return uninterrupted(self._open_lane) if first is None else first
+
+    def _open_lane(self) -> CallLane:
         host, guest = lane_pair()
         with self._lock:
             lane = self._lane(self._number(), host)
