@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cloister.domain.resolving import Found, Lookup
 
 
-__all__ = ["Domain"]
+__all__ = ["Domain", "text"]
 
 T = TypeVar("T")
 
@@ -155,11 +155,11 @@ class Domain(DomainBase):
 
     def exec(self, source: str) -> None:
         """Run statements over there, in a namespace that lasts as long as the domain."""
-        self._service("exec", _text(source, "exec"))
+        self._service("exec", text(source, "exec"))
 
     def eval(self, source: str) -> Any:
         """Evaluate an expression over there, in the namespace of `exec`."""
-        return self._service("eval", _text(source, "eval"))
+        return self._service("eval", text(source, "eval"))
 
     def load(self, name: str) -> None:
         """Import a module over there. Nothing of it comes here. Raises what the import raises."""
@@ -307,7 +307,8 @@ class Domain(DomainBase):
             return self._life.peer.call(SERVICE, name, args, None)
 
 
-def _text(source: object, name: str) -> str:
+def text(source: object, name: str) -> str:
+    """The source code that `exec` or `eval` was given. Raises TypeError where it is none."""
     if not isinstance(source, str):
         if name == "load":
             raise TypeError(f"load() takes the name of a module, not {source!r}")

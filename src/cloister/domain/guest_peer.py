@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from cloister.domain.life import Life
     from cloister.lanes.conversation import Call
+    from cloister.lanes.loop_shared import LoopCall
     from cloister.pipes.page import Page
 
 __all__ = ["GuestPeer"]
@@ -303,7 +304,7 @@ class GuestPeer(Peer):
             return self.life.bad_message(cause, "submit")
         return self.life.ended("submit")
 
-    def _interrupt_shared(self, future: Numbered, told: Callable[[CallTimeout], None] | None) -> None:
+    def _interrupt_shared(self, future: Numbered | LoopCall, told: Callable[[CallTimeout], None] | None) -> None:
         """Tell the guest to stop a submitted call; `told` gets what its caller is to be told, when it is known."""
         lane, number, name, grace = future.lane, future.number, future.name, future.kill_after
         if grace is not None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import select
 import sys
@@ -66,6 +67,10 @@ class LoopCall(asyncio.Future[Any]):
     """0 until it is sent; `lane` is the number of the lane then."""
     kill_after: float | None = None
     """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
+    strand = 0
+    """Which strand it is; see `calling`. 0 where that was not said."""
+    context: contextvars.Context
+    """The context of its caller; call-backs that belong to it run in copies."""
     on_part: Callable[[Any], object] | None = None
     """Takes what the call tells before its answer; a ProtocolError of it ends the lane."""
     given_up: Callable[[], None] | None = None
@@ -105,6 +110,8 @@ class LoopShared:
         self._end: LaneEnd | None = None
         self._decoder: FrameDecoder | None = None
         self._ledger: Ledger[LoopCall] = Ledger()
+        self.strands: dict[int, LoopCall] = {}
+        """The open calls by their strands."""
         self._unsent: deque[tuple[LoopCall, tuple[Any, ...], float | None]] = deque()
         """Calls that wait as they are: in the order in which they came."""
         self._queue: deque[Buffer] = deque()
@@ -152,6 +159,10 @@ class LoopShared:
             raise LaneClosed("the lane is closed") if self._error is None else self._error()
         future = LoopCall(loop=self.loop)
         future.owner, future.name, future.kill_after = self, name, calling.kill_after.get()
+        future.context = contextvars.copy_context()
+        if options is not None and "strand" in options:
+            strand = future.strand = options["strand"]
+            self.strands[strand] = future
         ledger = self._ledger
         if self._end is None or self._unsent or self._queued > MAX_QUEUED_BYTES:
             self._unsent.append((future, (target, name, args, kwargs, options, flags), deadline))
@@ -171,8 +182,7 @@ class LoopShared:
         """Wait for a call no more, and tell the peer. `LoopCall.cancel` does it; does nothing where it is over."""
         if call.number and self._ledger.waiting.pop(call.number, None) is not None:
             self._interrupt(call, None)
-        if call.given_up is not None:
-            call.given_up()
+        self._leave(call)
 
     async def room(self) -> None:
         """Wait until calls are encoded and sent at once again. Returns at once where they are, and after the end."""
@@ -186,6 +196,23 @@ class LoopShared:
         """The names of the calls that have no answer yet."""
         calls = [call.name for call in list(self._ledger.waiting.values())]
         return calls + [call.name for call, _, _ in list(self._unsent) if not call.done()]
+
+    def _leave(self, call: LoopCall) -> None:
+        """A call was given up, or nobody knows how it goes on: what serves it here is told."""
+        self.strands.pop(call.strand, None)
+        if call.given_up is not None:
+            call.given_up()
+
+    def _complete(self, call: LoopCall, value: Any, error: BaseException | None) -> None:
+        self.strands.pop(call.strand, None)
+        if call.done():
+            return
+        if error is None:
+            call.set_result(value)
+        elif isinstance(error, StopIteration):  # no future takes one
+            call.set_exception(MarshalError("a StopIteration does not travel as an exception"))
+        else:
+            call.set_exception(error)
 
     def _enter(self, call: LoopCall, number: int, data: list[Buffer], deadline: float | None) -> None:
         """Note a call that is encoded, and queue its bytes."""
@@ -210,14 +237,14 @@ class LoopShared:
             if deadline is not None:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    _complete(call, None, CallTimeout(f"the time for {name}() was up before it was sent"))
+                    self._complete(call, None, CallTimeout(f"the time for {name}() was up before it was sent"))
                     continue
                 if options and "left" in options:
                     options["left"] = int(left * 1e9)
             try:
                 number, data = self._ledger.encode(self._saying, target, name, args, kwargs, options, flags)
             except Exception as error:
-                _complete(call, None, error)
+                self._complete(call, None, error)
                 continue
             self._enter(call, number, data, deadline)
 
@@ -322,7 +349,7 @@ class LoopShared:
         number, value, error = ledger.read(self._hearing, frame, self._rebuild)
         call = ledger.waiting.pop(number, None)
         if call is not None:  # else its caller has given it up
-            _complete(call, value, error)
+            self._complete(call, value, error)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -342,12 +369,11 @@ class LoopShared:
         late, due = self._ledger.expire(now)
         for call in late:
             self._interrupt(call, partial(self._tell, call))
-            if call.given_up is not None:
-                call.given_up()
+            self._leave(call)
         for call, _, deadline in self._unsent:
             if deadline is not None and not call.done():
                 if deadline <= now:
-                    _complete(call, None, CallTimeout(f"the time for {call.name}() was up before it was sent"))
+                    self._complete(call, None, CallTimeout(f"the time for {call.name}() was up before it was sent"))
                 else:
                     due = deadline if due is None else min(due, deadline)
         if due is not None:
@@ -356,10 +382,10 @@ class LoopShared:
     def _tell(self, call: LoopCall, error: CallTimeout) -> None:
         """Tell the caller what became of its call. Any thread."""
         if threading.get_ident() == self._thread:
-            _complete(call, None, error)
+            self._complete(call, None, error)
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits
-                self.loop.call_soon_threadsafe(_complete, call, None, error)
+                self.loop.call_soon_threadsafe(self._complete, call, None, error)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -373,9 +399,8 @@ class LoopShared:
         waiting += [call for call, _, _ in self._unsent]
         self._unsent.clear()
         for call in waiting:
-            _complete(call, None, self._error())
-            if call.given_up is not None:
-                call.given_up()
+            self._complete(call, None, self._error())
+            self._leave(call)
 
     def _hear_the_last(self) -> None:
         """Take what lies in the pipe when the lane is closed: a peer that died has answered some calls before."""
@@ -463,14 +488,3 @@ def _step(awaitable: Awaitable[None]) -> None:
     """Take a step that waits for nothing."""
     with contextlib.suppress(StopIteration, StopAsyncIteration):
         awaitable.__await__().__next__()
-
-
-def _complete(call: LoopCall, value: Any, error: BaseException | None) -> None:
-    if call.done():
-        return
-    if error is None:
-        call.set_result(value)
-    elif isinstance(error, StopIteration):  # no future takes one
-        call.set_exception(MarshalError("a StopIteration does not travel as an exception"))
-    else:
-        call.set_exception(error)

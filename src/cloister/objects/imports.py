@@ -49,6 +49,8 @@ class Imports:
 
     def __init__(self, peer: Callee) -> None:
         self._peer = peer
+        self.make_class = make_class
+        """Makes the classes of proxies; another one where calls are awaited."""
         self._expected: dict[str, type] = {}
         self._lock = threading.RLock()
         self._held: dict[int, _Held] = {}
@@ -162,7 +164,7 @@ class Imports:
         if len(self._types) >= MAX_TYPES or self._room < 0:
             raise ProtocolError(f"more than {MAX_TYPES} types are described, or at too great a length")
         self._descriptions[number] = description
-        return self._types.setdefault(number, make_class(description, self._known(description)))
+        return self._types.setdefault(number, self.make_class(description, self._known(description)))
 
     def _known(self, description: Description) -> type | None:
         """The nearest base that this side has imported, of those that it has named or marked itself."""
@@ -181,4 +183,4 @@ class Imports:
                 self._expected[name] = cls
                 for number, description in list(self._descriptions.items()):
                     if name in description.bases:
-                        self._types[number] = make_class(description, self._known(description))
+                        self._types[number] = self.make_class(description, self._known(description))

@@ -1,0 +1,202 @@
+"""`cloister.aio.Domain`: a domain whose calls are awaited. The same names as `cloister.Domain`.
+
+Here is the interface; how calls travel is in `peer`. A domain may be used from several event loops, each on its own
+thread; what is not awaited may be used from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Self, TypeVar, overload
+
+from cloister import calling
+from cloister.aio.mapping import map_chunks
+from cloister.aio.moments import events_handled, wait_ended, wait_ready
+from cloister.aio.peer import LoopPeer
+from cloister.domain.domain import text
+from cloister.domain.known import DomainBase
+from cloister.domain.life import FLUSH_S, KILL_S, Life
+from cloister.domain.options import Options
+from cloister.errors import CannotUnload, DomainUnloaded
+from cloister.objects import targets
+from cloister.objects.descriptions import type_name
+from cloister.objects.handles import ObjectHandle
+from cloister.report import Reason
+from cloister.wire.messages import SERVICE
+
+__all__ = ["Domain"]
+
+T = TypeVar("T")
+
+
+class Domain(DomainBase):
+    """An isolated place where code is loaded and run, in a process of its own, called from an event loop.
+
+    It starts at once and without blocking; the first call waits until it is ready. ``async with`` unloads it at the
+    end. Its proxies are awaited: ``await proxy.method(…)``, ``await proxy.attribute``, ``async for``, ``async with``.
+    Call-backs run on the loop of the call that they belong to, and may be coroutine functions.
+
+    All calls of a loop run at the same time, on threads of the domain; one that must come after another awaits it.
+    Cancelling a task, or a future, stops the call over there as well.
+    """
+
+    def _begin(self, name: str, options: Options) -> Life:
+        return Life(name, options, LoopPeer)
+
+    @property
+    def _peer(self) -> LoopPeer:
+        peer = self._life.peer
+        assert isinstance(peer, LoopPeer)
+        return peer
+
+    # -- code and objects --------------------------------------------------------------------------------------------
+
+    @overload
+    async def create(self, target: type[T], /, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    async def create(self, target: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    async def create(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
+    async def create(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Make an object over there; return its proxy, or a copy where its type is marked by value.
+
+        `target` is a class or factory, by name (``"package.module:name"``, nothing of it is imported here) or itself.
+        The methods of the proxy are awaited; a Protocol with async methods says so to a type checker. Raises what its
+        code raises, MarshalError where an argument can't travel, and the errors of the domain.
+        """
+        if isinstance(target, type):
+            self._life.peer.imports.expect(type_name(target), target)
+        return await self._call("create", target, list(args), kwargs)
+
+    async def create_handle(self, target: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> ObjectHandle:
+        """Make an object over there; return a handle, whose `unwrap` is awaited. Raises as `create`."""
+        number: int = await self._call("create_handle", target, list(args), kwargs)
+        return ObjectHandle(self._life.peer, number)
+
+    @overload
+    async def call(self, target: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
+    async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function over there and return its result. Raises as `create`."""
+        return await self._call("call", target, list(args), kwargs)
+
+    @overload
+    def submit(self, target: Callable[..., T], /, *args: Any, **kwargs: Any) -> asyncio.Future[T]: ...
+    @overload
+    def submit(self, target: str, /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]: ...
+    def submit(self, target: Any, /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        """Call a function over there; the call is on its way when this returns, and the future has the result.
+
+        It need not be awaited at once. Cancelling the future stops the call. Every error is the future's.
+        """
+        if self._life.options.setup.foreign and not self._life.python:
+            return asyncio.ensure_future(self._call("call", target, list(args), kwargs))
+        return self._send("call", targets.to_plain(target, self._life.peer.version), list(args), kwargs)
+
+    def map(
+        self,
+        target: Callable[..., T] | str,
+        /,
+        *iterables: Any,
+        chunksize: int = 1,
+        buffersize: int = 64,
+        return_exceptions: bool = False,
+    ) -> AsyncIterator[T]:
+        """Call a function for each item over there; give the results in order: ``async for result in domain.map(…)``.
+
+        For several iterables side by side. `chunksize` items travel together, and run one after the other. At most
+        `buffersize` chunks are taken from the iterables beforehand, on the loop. `return_exceptions` gives exceptions
+        as results; else the first one is raised in its place. Nothing is sent before the first item is asked for;
+        closing the iterator cancels what is on its way.
+        """
+        return map_chunks(self._life, self._prepared_map, target, iterables, chunksize, buffersize, return_exceptions)
+
+    async def run_module(self, name: str, args: Sequence[str] = ()) -> int:
+        """Run a module over there as a program, as ``python -m`` does; return its exit code."""
+        return int(await self._send("run_module", name, list(args)))
+
+    async def run_path(self, path: str | os.PathLike[str], args: Sequence[str] = ()) -> int:
+        """Run a file over there as a program; return its exit code."""
+        return int(await self._send("run_path", os.path.abspath(path), list(args)))
+
+    async def exec(self, source: str) -> None:
+        """Run statements over there, in a namespace that lasts as long as the domain."""
+        await self._send("exec", text(source, "exec"))
+
+    async def eval(self, source: str) -> Any:
+        """Evaluate an expression over there, in the namespace of `exec`."""
+        return await self._send("eval", text(source, "eval"))
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def wait_ready(self, timeout: float | None = None) -> None:
+        """Wait until calls are served.
+
+        Raises CallTimeout after `timeout` seconds, and StartFailed where they never will be.
+        """
+        with calling.timeout_or_none(timeout):
+            await wait_ready(self._life, calling.deadline.get())
+
+    async def unload(self) -> None:
+        """End the domain: ask it, wait `stop_timeout`, dump its stacks, kill its whole tree. Bounded in time.
+
+        Calls that run end with DomainUnloaded. Raises DomainUnloaded where it was unloaded before, and CannotUnload
+        where the kernel can't end it. A domain that has crashed is unloaded in silence. Where the task is cancelled
+        meanwhile, the domain ends all the same.
+        """
+        if self._life.foreign:
+            raise self._life.error()
+        if self._life.unloaded:
+            raise DomainUnloaded(f"domain {self.name!r} was unloaded before")
+        await self._unload()
+
+    async def kill(self) -> None:
+        """Kill the domain with all its descendants, at once. Idempotent.
+
+        Calls that run end with DomainCrashed, whose report gives the reason ``killed``. Raises CannotUnload where the
+        kernel can't kill it, and WrongProcess in a forked child.
+        """
+        if self._life.foreign:
+            raise self._life.error()
+        self._life.end_for(Reason.KILLED, "")
+        await self._gone(KILL_S)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._unload()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _unload(self) -> None:
+        life = self._life
+        life.stop()
+        await self._gone(life.patience + KILL_S)
+        await events_handled(life, FLUSH_S)
+
+    async def _gone(self, timeout: float) -> None:
+        if not await wait_ended(self._life, timeout):
+            raise CannotUnload(f"domain {self.name!r} (process {self.pid}) was killed, and is still there")
+
+    async def _plain(self, target: Any) -> list[Any]:
+        """How the target travels, which depends on the guest's Python: waits for it where that is not this one's."""
+        if self._life.options.setup.foreign and not self._life.python:
+            await wait_ready(self._life, calling.deadline.get())
+        return targets.to_plain(target, self._life.peer.version)
+
+    async def _call(self, name: str, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        return await self._send(name, await self._plain(target), args, kwargs)
+
+    async def _prepared_map(self, target: Any) -> Callable[[list[list[Any]]], asyncio.Future[Any]]:
+        plain = await self._plain(target)
+        return lambda columns: self._send("map", plain, columns)
+
+    def _send(self, name: str, *args: Any) -> asyncio.Future[Any]:
+        if self._timeout is None and self._kill_after is None:
+            return self._peer.call(SERVICE, name, args, None)
+        with calling.limits(self._timeout, self._kill_after):
+            return self._peer.call(SERVICE, name, args, None)

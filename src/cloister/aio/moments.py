@@ -1,0 +1,61 @@
+"""The moments of a domain's life, awaited: ready, ended, all events handled. No thread waits for any of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cloister.domain.life import State
+from cloister.errors import CallTimeout
+
+if TYPE_CHECKING:
+    from cloister.domain.life import Life
+
+__all__ = ["events_handled", "wait_ended", "wait_ready"]
+
+
+async def wait_ready(life: Life, limit: float | None) -> None:
+    """Wait until calls are served. `limit` is a time of `time.monotonic`.
+
+    Raises CallTimeout at the limit, StartFailed, DomainCrashed or DomainUnloaded where it never will be.
+    """
+    if life.state is State.READY:
+        return
+    if not life.foreign:
+        left = None if limit is None else max(0.0, limit - time.monotonic())
+        if not await _told(life.when_moved, left):
+            raise CallTimeout(f"the time for the call was up before domain {life.name!r} was ready")
+        state: State = life.state
+        if state is State.READY:
+            return
+    raise life.error()
+
+
+async def wait_ended(life: Life, timeout: float | None) -> bool:
+    """Wait for the end; False where it has not come in time."""
+    return life.foreign or await _told(life.when_ended, timeout)
+
+
+async def events_handled(life: Life, timeout: float) -> bool:
+    """Wait until the events that have happened were handled; False where they were not in time."""
+    return await _told(lambda tell: life.queue.put(tell, always=True), timeout)
+
+
+async def _told(ask: Callable[[Callable[[], None]], object], timeout: float | None) -> bool:
+    loop = asyncio.get_running_loop()
+    moment = loop.create_future()
+
+    def happened() -> None:
+        if not moment.done():
+            moment.set_result(None)
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits
+            loop.call_soon_threadsafe(happened)
+
+    ask(tell)
+    await asyncio.wait([moment], timeout=timeout)
+    return moment.done()

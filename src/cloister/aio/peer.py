@@ -1,0 +1,188 @@
+"""The guest, as an event loop sees it: calls are futures of the running loop, and no thread waits for any.
+
+Each loop that calls a domain has one shared lane to it, from its first call until the loop or the domain ends. Calls
+that are made before the domain is ready wait on the lane, in their order. Where concurrency is limited, a call waits
+for a lane of the rack instead.
+
+`LoopPeer.call` belongs to the threads of loops; what ends or disowns it may come from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from cloister import calling
+from cloister.domain.guest_peer import GuestPeer
+from cloister.domain.life import State
+from cloister.errors import ProtocolError
+from cloister.lanes.loop_shared import LoopShared
+from cloister.objects.awaited import make_awaited_class
+from cloister.pipes.duplex import lane_pair
+from cloister.report import Reason
+from cloister.wire.messages import Role
+
+if TYPE_CHECKING:
+    from cloister.domain.life import Life
+    from cloister.pipes.duplex import LaneEnd
+    from cloister.pipes.page import Page
+
+__all__ = ["LoopPeer"]
+
+
+class LoopPeer(GuestPeer):
+    """The other side of the wall, called from event loops."""
+
+    def __init__(self, name: str, life: Life, page: Page | None, first: LaneEnd, max_concurrency: int | None) -> None:
+        super().__init__(name, life, page, first, max_concurrency)
+        self.imports.make_class = make_awaited_class
+        self._loops: dict[asyncio.AbstractEventLoop, LoopShared] = {}
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def call(
+        self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0
+    ) -> asyncio.Future[Any]:
+        """Call an object of the guest; return the future of the running loop. Every error is the future's."""
+        loop = _running_loop(self.name, name)
+        try:
+            return self.begin(loop, target, name, args, kwargs, flags)
+        except Exception as error:
+            future: asyncio.Future[Any] = loop.create_future()
+            future.set_exception(error)
+            return future
+
+    def begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        target: int,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        flags: int = 0,
+    ) -> asyncio.Future[Any]:
+        """As `call`, on this loop, which runs on the calling thread; raises what can be said at once."""
+        if self._rack is not None:
+            return asyncio.wrap_future(self._submit_limited(target, name, args, kwargs), loop=loop)
+        lane = self._loops.get(loop)
+        if lane is None or lane.ended:
+            lane = self._lane_of(loop)
+        limit = calling.deadline.get()
+        return lane.submit(target, name, args, kwargs, calling.options_beside(limit, name), limit, flags)
+
+    def submit(
+        self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0
+    ) -> Any:
+        """As `call`: no caller waits on a thread, so there is no other way."""
+        return self.call(target, name, args, kwargs, flags)
+
+    def one_way(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
+        """Call without waiting for an answer; what it raises over there becomes an event."""
+        call = self.begin(_running_loop(self.name, name), target, name, args, kwargs)
+
+        def heard(call: asyncio.Future[Any]) -> None:
+            error = None if call.cancelled() else call.exception()
+            if error is not None and not self.life.over:
+                self.life.unheard(name, error)
+
+        call.add_done_callback(heard)
+
+    # -- lanes -------------------------------------------------------------------------------------------------------
+
+    def _lane_of(self, loop: asyncio.AbstractEventLoop) -> LoopShared:
+        """Open the lane of a loop. Raises the errors of the domain."""
+        life = self.life
+        if life.foreign or life.state in (State.STOPPING, State.ENDED):
+            raise life.error()
+        hearing, saying, _ = self.shared_codecs()
+        lane = LoopShared(
+            loop, (hearing, saying), self.rebuild, self._interrupt_shared, lambda cause: self._lane_over(lane, cause)
+        )
+        with self._lock:
+            for other in [each for each in self._loops if each.is_closed()]:
+                self._loops.pop(other).disown(life.error)
+            self._loops[loop] = lane
+        if life.state is State.READY:
+            self._open(lane)
+        else:
+            life.when_moved(lambda: _on_loop(loop, self._open, lane))
+        return lane
+
+    def _open(self, lane: LoopShared) -> None:
+        """The domain is ready, or never will be."""
+        life = self.life
+        if lane.ended:
+            return
+        if life.state is not State.READY:
+            lane.fail(life.error)
+            return
+        try:
+            host, guest = lane_pair()
+        except OSError as error:
+            unopened = error
+            lane.fail(lambda: unopened)
+            return
+        number = self.new_number()
+        lane.open(host, number)
+        life.hand_over(number, Role.SHARED, 0, guest)
+
+    def _lane_over(self, lane: LoopShared, cause: BaseException) -> None:
+        """The guest has ended the lane: find out why, without holding up the loop, and tell its callers."""
+        life = self.life
+        if isinstance(cause, ProtocolError):
+            life.end_for(Reason.BAD_MESSAGE, f"{cause} (while calls of an event loop were answered)")
+        self._follow(lane, life.ending("a call of an event loop"))
+
+    def _follow(self, lane: LoopShared, steps: Iterator[float]) -> None:
+        seconds = None if self.life.over else next(steps, None)
+        if seconds is None:
+            lane.fail(self.life.error)
+            return
+        timer = lane.loop.call_later(seconds, self._follow, lane, steps)
+        self.life.when_ended(lambda: _on_loop(lane.loop, self._cut_short, lane, timer))
+
+    def _cut_short(self, lane: LoopShared, timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
+        lane.fail(self.life.error)
+
+    # -- what is known, and the end ----------------------------------------------------------------------------------
+
+    def calls(self) -> tuple[str, ...]:
+        """The names of the calls that this program waits for at this moment."""
+        with self._lock:
+            lanes = list(self._loops.values())
+        return (*super().calls(), *(name for lane in lanes for name in lane.waiting))
+
+    def end(self, error: Callable[[], BaseException]) -> None:
+        """Break every lane; each loop tells its callers."""
+        super().end(error)
+        with self._lock:
+            lanes = list(self._loops.values())
+            self._loops.clear()
+        for lane in lanes:
+            lane.stop_from_afar(error)
+
+    def disown(self, error: Callable[[], BaseException]) -> None:
+        """This is a forked child."""
+        super().disown(error)
+        for lane in list(self._loops.values()):
+            lane.disown(error)
+        self._loops.clear()
+
+
+def _running_loop(domain: str, name: str) -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            f"{name}() of domain {domain!r} needs a running event loop, because it is awaited; cloister.Domain is the"
+            " one for threads"
+        ) from None
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Call a function on the thread of a loop; a loop that is closed needs nothing any more."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)

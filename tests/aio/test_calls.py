@@ -1,0 +1,304 @@
+"""A domain called from an event loop: calls, attributes, exceptions, life. `cloister.aio.Domain`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import warnings
+
+import pytest
+
+import cloister
+from cloister import aio
+from cloister.errors import CallTimeout, DomainCrashed, DomainUnloaded, MarshalError, StartFailed
+from tests.aio.domains import new
+from tests.loops import Run as Run
+from tests.loops import run as run
+
+
+def test_calls_objects_and_values_are_awaited(run: Run) -> None:
+    """Functions, objects, attributes, items, statements and programs: the same names as for threads, awaited."""
+
+    async def main() -> None:
+        async with new() as domain:
+            assert await domain.call("operator:add", 1, 2) == 3
+            customers = await domain.create("customers:Customers", "eu")
+            await customers.add("Ada")
+            assert await customers.list() == ["Ada"]
+            assert await customers.region == "eu"
+            items = await domain.create("builtins:list", [1, 2, 3])
+            assert await items[1] == 2
+            assert [item async for item in items] == [1, 2, 3]
+            await domain.exec("total = sum(range(10))")
+            assert await domain.eval("total") == 45
+            handle = await domain.create_handle("fractions:Fraction", 1, 3)
+            assert str(await handle.unwrap()) == "1/3"
+            assert domain.state.value == "ready"
+            assert domain.status().pid == domain.pid
+            await domain.wait_ready()
+
+    run(main())
+
+
+def test_exceptions_and_values_that_cannot_travel_fail_their_calls_alone(run: Run) -> None:
+    """What the code over there raises is raised by its own await; an argument that can't travel as well."""
+
+    async def main() -> None:
+        async with new() as domain:
+            with pytest.raises(ZeroDivisionError):
+                await domain.call("operator:truediv", 1, 0)
+            with pytest.raises(MarshalError):
+                await domain.call("operator:add", object(), 0)
+            results = await asyncio.gather(
+                domain.submit("operator:truediv", 1, 0),
+                domain.submit("operator:add", object(), 0),
+                domain.submit("operator:add", 1, 1),
+                return_exceptions=True,
+            )
+            assert [type(result) for result in results] == [ZeroDivisionError, MarshalError, int]
+
+    run(main())
+
+
+def test_syntax_that_cannot_wait_is_a_type_error_that_names_the_awaited_way(run: Run) -> None:
+    """`len`, `in`, `int`, `for`, `with` and setting an attribute send nothing; `ask` does them. Identity is local."""
+
+    async def main() -> None:
+        async with new() as domain:
+            items = await domain.create("builtins:list", [1, 2, 3])
+            for use in (lambda: len(items), lambda: 2 in items, lambda: items < items, lambda: next(items)):
+                with pytest.raises(TypeError, match=r"awaited"):
+                    use()
+            with pytest.raises(TypeError, match=r"ask\(proxy, '__setitem__', 0, 9\)"):
+                items[0] = 9
+            with pytest.raises(TypeError, match="async for"):
+                list(items)
+            customers = await domain.create("customers:Customers", "eu")
+            with pytest.raises(TypeError, match=r"ask\(proxy, '__setattr__', 'region', 'us'\)"):
+                customers.region = "us"
+            with pytest.raises(TypeError, match="await it"):
+                bool(customers.region)
+            await aio.ask(customers, "__setattr__", "region", "us")
+            assert await customers.region == "us"
+            await aio.ask(items, "__setitem__", 0, 9)
+            assert await aio.ask(items, "__len__") == 3
+            assert await aio.ask(items, "__contains__", 9)
+            assert items
+            assert items == items
+            assert len({items, customers}) == 2
+            with pytest.raises(ValueError, match="special methods"):
+                await aio.ask(items, "append", 1)
+            with pytest.raises(TypeError, match="proxy of a cloister"):
+                await aio.ask([], "__len__")
+
+    run(main())
+
+
+def test_call_without_a_loop_says_so() -> None:
+    """A call from code that no loop runs is refused, in words that name the other kind of domain."""
+
+    async def make() -> object:
+        nonlocal domain
+        domain = new()
+        return await domain.create("builtins:list", [])
+
+    domain: aio.Domain
+    proxy: object = asyncio.run(make())
+    with pytest.raises(RuntimeError, match=r"running event loop.*cloister\.Domain"):
+        proxy.append(1)  # type: ignore[attr-defined]
+    asyncio.run(domain.unload())
+
+
+def test_time_outs_of_a_context_and_of_a_view(run: Run) -> None:
+    """`cloister.timeout` around awaits and `with_options` end the call over there; the domain goes on."""
+
+    async def main() -> None:
+        async with new() as domain:
+            with pytest.raises(CallTimeout, match="before"), cloister.timeout(0):
+                await domain.wait_ready()
+            await domain.wait_ready()
+            with pytest.raises(CallTimeout, match="told to stop"), cloister.timeout(0.05):
+                await domain.call("time:sleep", 30)
+            with pytest.raises(CallTimeout):
+                await domain.with_options(timeout=0.05).call("errands:python_loop")
+            with pytest.raises(CallTimeout), cloister.timeout(0):
+                await domain.call("operator:add", 1, 1)
+            assert await domain.call("operator:add", 1, 1) == 2
+
+    run(main())
+
+
+def test_task_that_is_cancelled_stops_its_call(run: Run) -> None:
+    """Cancelling a task stops what runs over there; the next call is served."""
+
+    async def main() -> None:
+        async with new() as domain:
+            await domain.wait_ready()
+            running = asyncio.ensure_future(domain.call("errands:python_loop"))
+            while not domain.status().calls:
+                await asyncio.sleep(0.01)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            while await domain.eval("len(__import__('threading').enumerate())") > 20:
+                await asyncio.sleep(0.01)
+            assert domain.status().calls == ()
+
+    run(main())
+
+
+def test_crash_fails_every_open_call_with_its_report(run: Run) -> None:
+    """A domain that dies: each open call gets DomainCrashed with the report, and so does every later one."""
+
+    async def main() -> None:
+        async with new() as domain:
+            await domain.wait_ready()
+            sleeping = [domain.submit("time:sleep", 60) for _ in range(3)]
+            with pytest.raises(DomainCrashed) as caught:
+                await domain.call("os:_exit", 7)
+            assert caught.value.report.exit_code == 7
+            for outcome in await asyncio.gather(*sleeping, return_exceptions=True):
+                assert isinstance(outcome, DomainCrashed)
+                assert outcome.report.exit_code == 7
+            with pytest.raises(DomainCrashed):
+                await domain.call("operator:add", 1, 1)
+            assert domain.report is not None
+
+    run(main())
+
+
+def test_unload_and_kill_are_awaited(run: Run) -> None:
+    """Open calls end with DomainUnloaded or DomainCrashed; unloading twice is told, killing twice is not."""
+
+    async def main() -> None:
+        domain = new()
+        await domain.wait_ready()
+        sleeping = domain.submit("time:sleep", 60)
+        await asyncio.sleep(0)
+        await domain.unload()
+        with pytest.raises(DomainUnloaded):
+            await sleeping
+        with pytest.raises(DomainUnloaded):
+            await domain.unload()
+        with pytest.raises(DomainUnloaded):
+            await domain.call("operator:add", 1, 1)
+        domain = new()
+        await domain.wait_ready()
+        sleeping = domain.submit("time:sleep", 60)
+        await domain.kill()
+        with pytest.raises(DomainCrashed):
+            await sleeping
+        await domain.kill()
+
+    run(main())
+
+
+def test_start_that_fails_fails_the_calls_that_wait_for_it(run: Run) -> None:
+    """Calls made before the domain is ready wait for it, and fail with StartFailed where it never will be."""
+
+    async def main() -> None:
+        domain = aio.Domain("bad", setup=cloister.Setup(preload=["no_such_module_at_all"]))
+        calls = [domain.submit("operator:add", 1, 1) for _ in range(3)]
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(outcome, StartFailed)
+        with pytest.raises(StartFailed):
+            await domain.wait_ready()
+        with pytest.raises(StartFailed):
+            await domain.call("operator:add", 1, 1)
+        assert domain.report is not None
+        await domain.unload()
+
+    run(main())
+
+
+def test_map_gives_results_in_order_and_stops_early(run: Run) -> None:
+    """`map` is an async iterator: in order, chunked, bounded, exceptions in their places, cancelled when closed."""
+
+    async def main() -> None:
+        taken: list[int] = []
+
+        def numbers() -> object:
+            for number in range(1000):
+                taken.append(number)
+                yield number
+
+        async with new() as domain:
+            assert [x async for x in domain.map(pow, range(5), [2] * 5, chunksize=2)] == [0, 1, 4, 9, 16]
+            results = domain.map("operator:neg", numbers(), chunksize=2, buffersize=3)
+            async for result in results:
+                if result == -3:
+                    break
+            await results.aclose()  # type: ignore[attr-defined]
+            assert len(taken) < 20
+            with pytest.raises(ZeroDivisionError):
+                async for _ in domain.map("operator:truediv", [1, 1], [1, 0]):
+                    pass
+            mixed = domain.map("operator:truediv", [1, 1, 4], [1, 0, 2], chunksize=3, return_exceptions=True)
+            assert [type(x) async for x in mixed] == [float, ZeroDivisionError, float]
+            with pytest.raises(ValueError, match="chunksize"):
+                domain.map(pow, [1], chunksize=0)
+
+    run(main())
+
+
+def test_ten_thousand_calls_are_open_at_once(run: Run) -> None:
+    """10,000 calls made at once on one domain all get their own results."""
+
+    async def main() -> None:
+        async with new() as domain:
+            calls = [domain.submit("operator:add", number, 1) for number in range(10_000)]
+            assert await asyncio.gather(*calls) == list(range(1, 10_001))
+
+    run(main())
+
+
+def test_forgotten_domain_warns_and_is_unloaded(run: Run) -> None:
+    """A domain that nobody holds any more gives a ResourceWarning and is unloaded, as for threads."""
+
+    async def main() -> None:
+        domain = new()
+        await domain.wait_ready()
+        life = domain._life
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del domain
+            gc.collect()
+        assert [warning.category for warning in caught] == [ResourceWarning]
+        while not life.over:
+            await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_loop_that_ends_with_open_calls_leaves_the_domain_to_the_next_one(run: Run) -> None:
+    """Calls open at the end of a loop are stopped; the domain serves the next loop, on a lane of its own."""
+    domain = new()
+
+    async def first() -> None:
+        await domain.wait_ready()
+        domain.submit("time:sleep", 60)
+
+    async def second() -> None:
+        assert await domain.call("operator:add", 1, 1) == 2
+        await domain.unload()
+
+    run(first())
+    run(second())
+
+
+def test_one_way_calls_tell_their_errors_as_events(run: Run) -> None:
+    """`aio.one_way` waits for nothing; what it raises becomes an UnhandledException event."""
+
+    async def main() -> None:
+        told: list[cloister.events.UnhandledException] = []
+        async with new() as domain:
+            domain.on(cloister.events.UnhandledException, told.append)
+            items = await domain.create("builtins:list", [])
+            aio.one_way(items.append)(1)
+            aio.one_way(items.remove)(2)
+            while not told or not await aio.ask(items, "__len__"):
+                await asyncio.sleep(0.01)
+            assert isinstance(told[0].error, ValueError)
+            assert await aio.submit(items.count, 1) == 1
+
+    run(main())
