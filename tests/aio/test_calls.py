@@ -40,6 +40,13 @@ def test_calls_objects_and_values_are_awaited(run: Run) -> None:
     run(main())
 
 
+def test_the_names_are_those_of_the_domain_for_threads() -> None:
+    """Whatever a domain for threads can do, a domain for asyncio can, under the same name."""
+    threads = {name for name in dir(cloister.Domain) if not name.startswith("_")}
+    loops = {name for name in dir(aio.Domain) if not name.startswith("_")}
+    assert loops == threads
+
+
 def test_exceptions_and_values_that_cannot_travel_fail_their_calls_alone(run: Run) -> None:
     """What the code over there raises is raised by its own await; an argument that can't travel as well."""
 

@@ -130,6 +130,26 @@ class Domain(DomainBase):
         """Evaluate an expression over there, in the namespace of `exec`."""
         return await self._send("eval", text(source, "eval"))
 
+    async def load(self, name: str) -> None:
+        """Import a module over there. Nothing of it comes here. Raises what the import raises."""
+        await self._send("load", text(name, "load"))
+
+    async def modules(self) -> dict[str, str | None]:
+        """The names of all modules that are loaded over there, with their files; None for one that has none."""
+        found: dict[str, str | None] = await self._send("modules")
+        return found
+
+    async def set_data(self, slot: str, value: Any) -> None:
+        """Put a value into a data slot, which code over there finds with `current_domain().get_data`.
+
+        It is copied, as an argument is. Raises MarshalError where it can't travel.
+        """
+        await self._send("set_data", slot, value)
+
+    async def get_data(self, slot: str) -> Any:
+        """The value of a data slot: a copy, or a proxy where its type is not copied; None where nothing is in it."""
+        return await self._send("get_data", slot)
+
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def wait_ready(self, timeout: float | None = None) -> None:

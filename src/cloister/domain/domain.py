@@ -163,7 +163,7 @@ class Domain(DomainBase):
 
     def load(self, name: str) -> None:
         """Import a module over there. Nothing of it comes here. Raises what the import raises."""
-        self._service("load", _text(name, "load"))
+        self._service("load", text(name, "load"))
 
     def modules(self) -> dict[str, str | None]:
         """The names of all modules that are loaded over there, with their files; None for one that has none."""
