@@ -65,7 +65,7 @@ class LoopPeer(GuestPeer):
     ) -> asyncio.Future[Any]:
         """As `call`, on this loop, which runs on the calling thread; raises what can be said at once."""
         if self._rack is not None:
-            return asyncio.wrap_future(self._submit_limited(target, name, args, kwargs), loop=loop)
+            return asyncio.wrap_future(self._submit_limited(target, name, args, kwargs, flags), loop=loop)
         lane = self._loops.get(loop)
         if lane is None or lane.ended:
             lane = self._lane_of(loop)
