@@ -23,22 +23,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import os
-import select
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling
-from cloister.errors import CallCancelled, CallTimeout, MarshalError, ProtocolError
-from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
+from cloister.errors import CallTimeout, MarshalError, ProtocolError
+from cloister.lanes.frame_lane import LaneClosed
 from cloister.lanes.ledger import Ledger
+from cloister.lanes.loop_end import LoopEnd
 from cloister.wire import frames
-from cloister.wire.frames import Buffer, FrameDecoder
+from cloister.wire.frames import Buffer
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ class LoopCall(asyncio.Future[Any]):
         return True
 
 
-class LoopShared:
+class LoopShared(LoopEnd):
     """The caller's end of a shared lane, watched by an event loop."""
 
     def __init__(
@@ -101,41 +99,24 @@ class LoopShared:
         tells the peer to stop a call, and then says, once and on any thread, what its caller is to be told; `over` is
         told once why the lane has ended, a LaneClosed or a ProtocolError, and calls `fail` then or later.
         """
-        self.loop = loop
+        super().__init__(loop)
         self._thread = threading.get_ident()
-        self.number = -1
-        """The lane's number; negative before `open`."""
         self._hearing, self._saying = codecs
-        self._rebuild, self._interrupt, self._over = rebuild, interrupt, over
-        self._end: LaneEnd | None = None
-        self._decoder: FrameDecoder | None = None
+        self._rebuild, self._interrupt, self._tell_over = rebuild, interrupt, over
         self._ledger: Ledger[LoopCall] = Ledger()
         self.strands: dict[int, LoopCall] = {}
         """The open calls by their strands."""
         self._unsent: deque[tuple[LoopCall, tuple[Any, ...], float | None]] = deque()
         """Calls that wait as they are: in the order in which they came."""
-        self._queue: deque[Buffer] = deque()
-        self._queued = 0
-        self._flushing = False
-        """A flush is scheduled, or the loop watches for room in the pipe."""
-        self._blocked = False
+        self._scheduled = False
+        """A flush comes at the end of this turn of the loop."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._rooms: list[asyncio.Future[None]] = []
-        self._error: Callable[[], BaseException] | None = None
-        self._ended = False
-        self._keeper: AsyncGenerator[None, None] | None = self._close_with_loop()
-        _step(self._keeper.__anext__())  # registers it with the loop, which finishes it before it is closed
 
     def open(self, end: LaneEnd, number: int) -> None:
         """Take over the descriptors, and send what waits."""
-        if self._ended or self._end is not None:
-            end.close()
-            return
-        self.number = number
-        self._end = end
-        self.loop.add_reader(end.reader, self._on_readable)
-        if self._unsent:
+        if self.attach(end, number) and self._unsent:
             self._schedule()
 
     # -- calls -------------------------------------------------------------------------------------------------------
@@ -172,10 +153,11 @@ class LoopShared:
         alone = not ledger.waiting
         number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
         self._enter(future, number, data, deadline)
-        if alone and not self._flushing:
-            self._write()
-        elif not self._flushing:
-            self._schedule()
+        if not self._scheduled and not self._blocked:
+            if alone:
+                self._write()
+            else:
+                self._schedule()
         return future
 
     def give_up(self, call: LoopCall) -> None:
@@ -251,55 +233,22 @@ class LoopShared:
     # -- out ---------------------------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        self._flushing = True
+        self._scheduled = True
         self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flushing = False
+        self._scheduled = False
         if self._end is None:
             return
         self._send_unsent()
         self._write()
-        while self._unsent and not self._flushing and not self._ended:
+        while self._unsent and not self._blocked and not self._ended:
             self._send_unsent()
             self._write()
         if self._rooms and not self._unsent and self._queued <= MAX_QUEUED_BYTES:
             self._wake_rooms()
 
-    def _write(self) -> None:
-        """Write what the pipe takes; where something is left, the loop watches for room."""
-        end, queue = self._end, self._queue
-        if end is None:
-            return
-        try:
-            while queue:
-                piece = queue.popleft()
-                if len(queue) and len(piece) < WRITE_BYTES:
-                    batch, size = [piece], len(piece)
-                    while queue and size + len(queue[0]) <= WRITE_BYTES:
-                        piece = queue.popleft()
-                        batch.append(piece)
-                        size += len(piece)
-                    piece = b"".join(batch)
-                try:
-                    sent = os.write(end.writer, piece)
-                except BlockingIOError:
-                    sent = 0
-                self._queued -= sent
-                if sent < len(piece):
-                    queue.appendleft(memoryview(piece)[sent:])
-                    if not self._blocked:
-                        self._blocked = self._flushing = True
-                        self.loop.add_writer(end.writer, self._on_writable)
-                    return
-        except OSError:
-            self._finish(LaneClosed("the peer is gone"))
-
-    def _on_writable(self) -> None:
-        if self._end is None:
-            return
-        self._blocked = self._flushing = False
-        self.loop.remove_writer(self._end.writer)
+    def _on_room(self) -> None:
         self._flush()
 
     def _wake_rooms(self) -> None:
@@ -309,32 +258,6 @@ class LoopShared:
                 waiter.set_result(None)
 
     # -- in ----------------------------------------------------------------------------------------------------------
-
-    def _on_readable(self) -> None:
-        end = self._end
-        if end is None:
-            return
-        try:
-            data = os.read(end.reader, READ_BYTES)
-        except OSError:
-            data = b""
-        try:
-            if not data:
-                raise LaneClosed("the peer is gone")
-            decoder = self._decoder
-            if decoder is None:
-                frame = frames.parse(data)
-                if frame is not None:
-                    self._take(frame)
-                    return
-                decoder = self._decoder = FrameDecoder()
-            decoder.feed(data)
-            while (frame := decoder.next_frame()) is not None:
-                self._take(frame)
-            if decoder.wanted == frames.HEADER_SIZE:  # nothing is left over
-                self._decoder = None
-        except (LaneClosed, ProtocolError) as error:
-            self._finish(error)
 
     def _take(self, frame: frames.Frame) -> None:
         ledger = self._ledger
@@ -395,6 +318,7 @@ class LoopShared:
             self._error = error
             self._hear_the_last()
         self._close_here()
+        self._forget_waits()
         waiting, self._ledger.waiting = list(self._ledger.waiting.values()), {}
         waiting += [call for call, _, _ in self._unsent]
         self._unsent.clear()
@@ -402,89 +326,12 @@ class LoopShared:
             self._complete(call, None, self._error())
             self._leave(call)
 
-    def _hear_the_last(self) -> None:
-        """Take what lies in the pipe when the lane is closed: a peer that died has answered some calls before."""
-        if sys.platform == "win32":
-            raise NotImplementedError
-        end = self._end
-        if end is None:
-            return
-        poll = select.poll()
-        poll.register(end.reader, select.POLLIN)
-        decoder = self._decoder or FrameDecoder()
-        with contextlib.suppress(OSError, ProtocolError):
-            for _ in range(LAST_READS):
-                if not poll.poll(0) or not (data := os.read(end.reader, READ_BYTES)):
-                    return
-                decoder.feed(data)
-                while (frame := decoder.next_frame()) is not None:
-                    self._take(frame)
+    def _over(self, cause: BaseException) -> None:
+        self._forget_waits()
+        self._tell_over(cause)
 
-    def stop_from_afar(self, error: Callable[[], BaseException]) -> None:
-        """`fail` from another thread. Where the loop is closed, nobody waits, and only the descriptors go."""
-        try:
-            self.loop.call_soon_threadsafe(self.fail, error)
-        except RuntimeError:
-            self.disown(error)
-
-    def disown(self, error: Callable[[], BaseException]) -> None:
-        """Close the descriptors, and leave the loop alone: it is closed, or the parent of this fork has it."""
-        self._ended, self._error = True, error
-        end, self._end = self._end, None
-        if end is not None:
-            end.close()
-        self._let_go()
-
-    @property
-    def ended(self) -> bool:
-        """Whether it takes no calls any more."""
-        return self._ended
-
-    def _finish(self, cause: BaseException) -> None:
-        """The peer has ended the lane. What waits goes on waiting until `fail` says what it raises."""
-        if not self._ended:
-            self._close_here()
-            self._over(cause)
-
-    def _close_here(self) -> None:
-        self._ended = True
-        end, self._end = self._end, None
-        self._queue.clear()
-        self._queued = 0
+    def _forget_waits(self) -> None:
         self._wake_rooms()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if end is not None:
-            if not self.loop.is_closed():
-                self.loop.remove_reader(end.reader)
-                if self._blocked:
-                    self.loop.remove_writer(end.writer)
-            end.close()
-        self._let_go()
-
-    async def _close_with_loop(self) -> AsyncGenerator[None, None]:
-        """Closes the lane when the loop shuts down its asynchronous generators, which it does before it is closed."""
-        try:
-            yield
-        finally:
-            self._keeper = None
-            if not self._ended:
-                self.fail(lambda: CallCancelled("the event loop of this call was closed; other loops go on"))
-
-    def _let_go(self) -> None:
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            _step(keeper.aclose())
-
-    def __del__(self) -> None:
-        """Close the descriptors of a lane whose loop has been thrown away."""
-        end, self._end = getattr(self, "_end", None), None
-        if end is not None and not sys.is_finalizing():
-            end.close()
-
-
-def _step(awaitable: Awaitable[None]) -> None:
-    """Take a step that waits for nothing."""
-    with contextlib.suppress(StopIteration, StopAsyncIteration):
-        awaitable.__await__().__next__()

@@ -1,0 +1,231 @@
+"""One end of a lane whose descriptors an event loop watches: bytes out and in, and the end. No thread waits here.
+
+What the frames mean is in `loop_shared`, where this side calls, and in `loop_call`, where it serves. Everything belongs
+to the loop's thread, but for `stop_from_afar` and `disown`.
+
+The loop closes the lane when it is closed properly, as `asyncio.run` does. A loop that was closed otherwise is found
+when the next lane is opened, or the domain ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from cloister.errors import CallCancelled, ProtocolError
+from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
+from cloister.wire import frames
+from cloister.wire.frames import Buffer, FrameDecoder
+
+if TYPE_CHECKING:
+    from cloister.pipes.duplex import LaneEnd
+
+__all__ = ["LoopEnd"]
+
+WRITE_BYTES: Final = 64 * 1024
+"""What one write offers to the pipe, whose size it is at most."""
+LAST_READS: Final = 64
+"""What is read after the end; a pipe holds no more, but a peer that lives might write on."""
+
+
+class LoopEnd:
+    """One end of a lane, watched by an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Runs on the loop's thread, with the loop running."""
+        self.loop = loop
+        self.number = -1
+        """The lane's number; negative before it is open."""
+        self._end: LaneEnd | None = None
+        self._decoder: FrameDecoder | None = None
+        self._queue: deque[Buffer] = deque()
+        self._queued = 0
+        self._blocked = False
+        """The loop watches for room in the pipe."""
+        self._error: Callable[[], BaseException] | None = None
+        self._ended = False
+        self._keeper: AsyncGenerator[None, None] | None = self._close_with_loop()
+        _step(self._keeper.__anext__())  # registers it with the loop, which finishes it before it is closed
+
+    def attach(self, end: LaneEnd, number: int) -> bool:
+        """Take over the descriptors and watch them; False where the lane has ended, and they were closed."""
+        if self._ended or self._end is not None:
+            end.close()
+            return False
+        self.number = number
+        self._end = end
+        self.loop.add_reader(end.reader, self._on_readable)
+        return True
+
+    @property
+    def ended(self) -> bool:
+        """Whether it takes no frames any more."""
+        return self._ended
+
+    # -- what the two kinds do in their own ways ---------------------------------------------------------------------
+
+    def _take(self, frame: frames.Frame) -> None:
+        """Take a frame that has arrived. Raises ProtocolError where it has no place here."""
+        raise NotImplementedError
+
+    def _over(self, cause: BaseException) -> None:
+        """The peer has ended the lane, which takes nothing any more: a LaneClosed or a ProtocolError says why."""
+        raise NotImplementedError
+
+    def _on_room(self) -> None:
+        """The pipe takes more."""
+        self._write()
+
+    def fail(self, error: Callable[[], BaseException]) -> None:
+        """Close the lane; whoever waits for something on it gets `error()`. Idempotent; the first error holds."""
+        raise NotImplementedError
+
+    # -- bytes -------------------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        """Write what the pipe takes; where something is left, the loop watches for room."""
+        end, queue = self._end, self._queue
+        if end is None:
+            return
+        try:
+            while queue:
+                piece = queue.popleft()
+                if len(queue) and len(piece) < WRITE_BYTES:
+                    batch, size = [piece], len(piece)
+                    while queue and size + len(queue[0]) <= WRITE_BYTES:
+                        piece = queue.popleft()
+                        batch.append(piece)
+                        size += len(piece)
+                    piece = b"".join(batch)
+                try:
+                    sent = os.write(end.writer, piece)
+                except BlockingIOError:
+                    sent = 0
+                self._queued -= sent
+                if sent < len(piece):
+                    queue.appendleft(memoryview(piece)[sent:])
+                    if not self._blocked:
+                        self._blocked = True
+                        self.loop.add_writer(end.writer, self._on_writable)
+                    return
+        except OSError:
+            self._finish(LaneClosed("the peer is gone"))
+
+    def _on_writable(self) -> None:
+        if self._end is None:
+            return
+        self._blocked = False
+        self.loop.remove_writer(self._end.writer)
+        self._on_room()
+
+    def _on_readable(self) -> None:
+        end = self._end
+        if end is None:
+            return
+        try:
+            data = os.read(end.reader, READ_BYTES)
+        except OSError:
+            data = b""
+        try:
+            if not data:
+                raise LaneClosed("the peer is gone")
+            decoder = self._decoder
+            if decoder is None:
+                frame = frames.parse(data)
+                if frame is not None:
+                    self._take(frame)
+                    return
+                decoder = self._decoder = FrameDecoder()
+            decoder.feed(data)
+            while (frame := decoder.next_frame()) is not None:
+                self._take(frame)
+            if decoder.wanted == frames.HEADER_SIZE:  # nothing is left over
+                self._decoder = None
+        except (LaneClosed, ProtocolError) as error:
+            self._finish(error)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _hear_the_last(self) -> None:
+        """Take what lies in the pipe when the lane is closed: a peer that died has answered some calls before."""
+        if sys.platform == "win32":
+            raise NotImplementedError
+        end = self._end
+        if end is None:
+            return
+        poll = select.poll()
+        poll.register(end.reader, select.POLLIN)
+        decoder = self._decoder or FrameDecoder()
+        with contextlib.suppress(OSError, ProtocolError):
+            for _ in range(LAST_READS):
+                if not poll.poll(0) or not (data := os.read(end.reader, READ_BYTES)):
+                    return
+                decoder.feed(data)
+                while (frame := decoder.next_frame()) is not None:
+                    self._take(frame)
+
+    def stop_from_afar(self, error: Callable[[], BaseException]) -> None:
+        """`fail` from another thread. Where the loop is closed, nobody waits, and only the descriptors go."""
+        try:
+            self.loop.call_soon_threadsafe(self.fail, error)
+        except RuntimeError:
+            self.disown(error)
+
+    def disown(self, error: Callable[[], BaseException]) -> None:
+        """Close the descriptors, and leave the loop alone: it is closed, or the parent of this fork has it."""
+        self._ended, self._error = True, error
+        end, self._end = self._end, None
+        if end is not None:
+            end.close()
+        self._let_go()
+
+    def _finish(self, cause: BaseException) -> None:
+        """The peer has ended the lane. What waits goes on waiting until `fail` says what it raises."""
+        if not self._ended:
+            self._close_here()
+            self._over(cause)
+
+    def _close_here(self) -> None:
+        self._ended = True
+        end, self._end = self._end, None
+        self._queue.clear()
+        self._queued = 0
+        if end is not None:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(end.reader)
+                if self._blocked:
+                    self.loop.remove_writer(end.writer)
+            end.close()
+        self._let_go()
+
+    async def _close_with_loop(self) -> AsyncGenerator[None, None]:
+        """Closes the lane when the loop shuts down its asynchronous generators, which it does before it is closed."""
+        try:
+            yield
+        finally:
+            self._keeper = None
+            if not self._ended:
+                self.fail(lambda: CallCancelled("the event loop of this call was closed; other loops go on"))
+
+    def _let_go(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            _step(keeper.aclose())
+
+    def __del__(self) -> None:
+        """Close the descriptors of a lane whose loop has been thrown away."""
+        end, self._end = getattr(self, "_end", None), None
+        if end is not None and not sys.is_finalizing():
+            end.close()
+
+
+def _step(awaitable: Awaitable[None]) -> None:
+    """Take a step that waits for nothing."""
+    with contextlib.suppress(StopIteration, StopAsyncIteration):
+        awaitable.__await__().__next__()
