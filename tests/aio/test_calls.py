@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
+from typing import Any
 
 import pytest
 
@@ -110,9 +111,9 @@ def test_call_without_a_loop_says_so() -> None:
         return await domain.create("builtins:list", [])
 
     domain: aio.Domain
-    proxy: object = asyncio.run(make())
+    proxy: Any = asyncio.run(make())
     with pytest.raises(RuntimeError, match=r"running event loop.*cloister\.Domain"):
-        proxy.append(1)  # type: ignore[attr-defined]
+        proxy.append(1)
     asyncio.run(domain.unload())
 
 
@@ -235,7 +236,7 @@ def test_map_gives_results_in_order_and_stops_early(run: Run) -> None:
             async for result in results:
                 if result == -3:
                     break
-            await results.aclose()  # type: ignore[attr-defined]
+            await results.aclose()
             assert len(taken) < 20
             with pytest.raises(ZeroDivisionError):
                 async for _ in domain.map("operator:truediv", [1, 1], [1, 0]):

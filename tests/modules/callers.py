@@ -61,3 +61,27 @@ def set_local(value: int) -> int:
 
 
 _local = threading.local()
+
+
+class Keeper:
+    """Keeps an object of the host, and uses it later."""
+
+    def __init__(self, kept: Any) -> None:
+        self.kept = kept
+
+    def use(self, name: str, *args: Any) -> Any:
+        """Call a method of what is kept."""
+        return getattr(self.kept, name)(*args)
+
+
+class Ping:
+    """Plays with the host."""
+
+    def play(self, pong: Any, depth: int) -> int:
+        """Call the host, which calls this again."""
+        return 1 + int(pong(depth - 1)) if depth else 0
+
+
+def call_later(function: Any, count: int) -> None:
+    """Call the host from a thread of this guest's own, which goes on after this call."""
+    threading.Thread(target=lambda: [function(number) for number in range(count)], name="later").start()

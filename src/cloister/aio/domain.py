@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Self, TypeVar, overload
 
 from cloister import calling
+from cloister.aio.callbacks import LoopThreads
 from cloister.aio.mapping import map_chunks
 from cloister.aio.moments import events_handled, wait_ended, wait_ready
 from cloister.aio.peer import LoopPeer
@@ -43,7 +44,7 @@ class Domain(DomainBase):
     """
 
     def _begin(self, name: str, options: Options) -> Life:
-        return Life(name, options, LoopPeer)
+        return Life(name, options, LoopPeer, LoopThreads)
 
     @property
     def _peer(self) -> LoopPeer:
@@ -104,7 +105,7 @@ class Domain(DomainBase):
         chunksize: int = 1,
         buffersize: int = 64,
         return_exceptions: bool = False,
-    ) -> AsyncIterator[T]:
+    ) -> AsyncGenerator[T, None]:
         """Call a function for each item over there; give the results in order: ``async for result in domain.map(…)``.
 
         For several iterables side by side. `chunksize` items travel together, and run one after the other. At most

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any
 
 from cloister.aio.moments import wait_ended
@@ -27,7 +27,7 @@ def map_chunks(
     size: int,
     ahead: int,
     return_exceptions: bool,
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Give the results in order; see `Domain.map`.
 
     Raises ValueError for a size below 1, and TypeError for what can't be iterated.
@@ -46,7 +46,7 @@ async def _results(
     size: int,
     ahead: int,
     return_exceptions: bool,
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     send = await prepare(target)
     sent: deque[tuple[asyncio.Future[Any], int]] = deque()
 

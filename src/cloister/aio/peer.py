@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling
+from cloister.aio.callbacks import LoopThreads, serving
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.life import State
 from cloister.errors import ProtocolError
-from cloister.lanes.loop_shared import LoopShared
+from cloister.lanes.loop_end import LoopEnd
+from cloister.lanes.loop_shared import LoopCall, LoopShared
 from cloister.objects.awaited import make_awaited_class
 from cloister.pipes.duplex import lane_pair
 from cloister.report import Reason
@@ -39,6 +41,12 @@ class LoopPeer(GuestPeer):
         super().__init__(name, life, page, first, max_concurrency)
         self.imports.make_class = make_awaited_class
         self._loops: dict[asyncio.AbstractEventLoop, LoopShared] = {}
+
+    @property
+    def _threads(self) -> LoopThreads:
+        threads = self.life.guest_threads
+        assert isinstance(threads, LoopThreads)
+        return threads
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -66,10 +74,15 @@ class LoopPeer(GuestPeer):
         """As `call`, on this loop, which runs on the calling thread; raises what can be said at once."""
         if self._rack is not None:
             return asyncio.wrap_future(self._submit_limited(target, name, args, kwargs, flags), loop=loop)
+        limit = calling.deadline.get()
+        here = serving.get()
+        if here is not None and here[0].loop is loop and here[0].peer is self:
+            nested = here[0].ask(here[1], target, name, args, kwargs, limit, flags)
+            if nested is not None:
+                return nested
         lane = self._loops.get(loop)
         if lane is None or lane.ended:
             lane = self._lane_of(loop)
-        limit = calling.deadline.get()
         return lane.submit(target, name, args, kwargs, calling.options_beside(limit, name), limit, flags)
 
     def submit(
@@ -98,7 +111,7 @@ class LoopPeer(GuestPeer):
             raise life.error()
         hearing, saying, _ = self.shared_codecs()
         lane = LoopShared(
-            loop, (hearing, saying), self.rebuild, self._interrupt_shared, lambda cause: self._lane_over(lane, cause)
+            loop, (hearing, saying), self.rebuild, self._interrupt_shared, lambda cause: self.lane_over(lane, cause)
         )
         with self._lock:
             for other in [each for each in self._loops if each.is_closed()]:
@@ -128,14 +141,14 @@ class LoopPeer(GuestPeer):
         lane.open(host, number)
         life.hand_over(number, Role.SHARED, 0, guest)
 
-    def _lane_over(self, lane: LoopShared, cause: BaseException) -> None:
+    def lane_over(self, lane: LoopEnd, cause: BaseException) -> None:
         """The guest has ended the lane: find out why, without holding up the loop, and tell its callers."""
         life = self.life
         if isinstance(cause, ProtocolError):
             life.end_for(Reason.BAD_MESSAGE, f"{cause} (while calls of an event loop were answered)")
         self._follow(lane, life.ending("a call of an event loop"))
 
-    def _follow(self, lane: LoopShared, steps: Iterator[float]) -> None:
+    def _follow(self, lane: LoopEnd, steps: Iterator[float]) -> None:
         seconds = None if self.life.over else next(steps, None)
         if seconds is None:
             lane.fail(self.life.error)
@@ -143,9 +156,22 @@ class LoopPeer(GuestPeer):
         timer = lane.loop.call_later(seconds, self._follow, lane, steps)
         self.life.when_ended(lambda: _on_loop(lane.loop, self._cut_short, lane, timer))
 
-    def _cut_short(self, lane: LoopShared, timer: asyncio.TimerHandle) -> None:
+    def _cut_short(self, lane: LoopEnd, timer: asyncio.TimerHandle) -> None:
         timer.cancel()
         lane.fail(self.life.error)
+
+    def loops(self) -> list[asyncio.AbstractEventLoop]:
+        """The loops that use the domain, the first one first."""
+        with self._lock:
+            return [loop for loop, lane in self._loops.items() if not (lane.ended or loop.is_closed())]
+
+    def caller(self, strand: int) -> LoopCall | None:
+        """The open call of a loop that is this strand."""
+        for lane in list(self._loops.values()):
+            call = lane.strands.get(strand)
+            if call is not None:
+                return call
+        return None
 
     # -- what is known, and the end ----------------------------------------------------------------------------------
 
@@ -153,7 +179,8 @@ class LoopPeer(GuestPeer):
         """The names of the calls that this program waits for at this moment."""
         with self._lock:
             lanes = list(self._loops.values())
-        return (*super().calls(), *(name for lane in lanes for name in lane.waiting))
+        names = [name for lane in lanes for name in lane.waiting]
+        return (*super().calls(), *names, *self._threads.waiting())
 
     def end(self, error: Callable[[], BaseException]) -> None:
         """Break every lane; each loop tells its callers."""
@@ -163,6 +190,7 @@ class LoopPeer(GuestPeer):
             self._loops.clear()
         for lane in lanes:
             lane.stop_from_afar(error)
+        self._threads.stop(error)
 
     def disown(self, error: Callable[[], BaseException]) -> None:
         """This is a forked child."""
@@ -170,6 +198,7 @@ class LoopPeer(GuestPeer):
         for lane in list(self._loops.values()):
             lane.disown(error)
         self._loops.clear()
+        self._threads.disown(error)
 
 
 def _running_loop(domain: str, name: str) -> asyncio.AbstractEventLoop:

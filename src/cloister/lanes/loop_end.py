@@ -68,6 +68,26 @@ class LoopEnd:
         """Whether it takes no frames any more."""
         return self._ended
 
+    def detach(self) -> LaneEnd | None:
+        """Let go of the descriptors, for another loop to `adopt`; None where the lane has ended."""
+        end, self._end = self._end, None
+        if end is not None:
+            self.loop.remove_reader(end.reader)
+            if self._blocked:
+                self.loop.remove_writer(end.writer)
+                self._blocked = False
+            self._let_go()
+        return end
+
+    def adopt(self, loop: asyncio.AbstractEventLoop, end: LaneEnd) -> None:
+        """Watch what was detached, on this loop, which runs on the calling thread."""
+        self.loop = loop
+        self._keeper = self._close_with_loop()
+        _step(self._keeper.__anext__())
+        self._end = end
+        loop.add_reader(end.reader, self._on_readable)
+        self._write()
+
     # -- what the two kinds do in their own ways ---------------------------------------------------------------------
 
     def _take(self, frame: frames.Frame) -> None:
@@ -143,12 +163,23 @@ class LoopEnd:
                     return
                 decoder = self._decoder = FrameDecoder()
             decoder.feed(data)
-            while (frame := decoder.next_frame()) is not None:
-                self._take(frame)
-            if decoder.wanted == frames.HEADER_SIZE:  # nothing is left over
-                self._decoder = None
+            self._take_all(decoder)
         except (LaneClosed, ProtocolError) as error:
             self._finish(error)
+
+    def take_rest(self) -> None:
+        """Take the frames that had arrived before another loop had the lane."""
+        if self._decoder is not None:
+            try:
+                self._take_all(self._decoder)
+            except ProtocolError as error:
+                self._finish(error)
+
+    def _take_all(self, decoder: FrameDecoder) -> None:
+        while self._end is not None and (frame := decoder.next_frame()) is not None:
+            self._take(frame)
+        if decoder.wanted == frames.HEADER_SIZE:  # nothing is left over
+            self._decoder = None
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -209,9 +240,12 @@ class LoopEnd:
         try:
             yield
         finally:
-            self._keeper = None
-            if not self._ended:
-                self.fail(lambda: CallCancelled("the event loop of this call was closed; other loops go on"))
+            if self._keeper is not None:  # else the lane has ended, or moved to another loop
+                self._keeper = None
+                self._loop_closes()
+
+    def _loop_closes(self) -> None:
+        self.fail(lambda: CallCancelled("the event loop of this call was closed; other loops go on"))
 
     def _let_go(self) -> None:
         keeper, self._keeper = self._keeper, None

@@ -28,7 +28,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cloister import calling
 from cloister.errors import CallTimeout, MarshalError, ProtocolError
@@ -55,10 +55,17 @@ LAST_READS: Final = 64
 """What is read after the end; a pipe holds no more, but a peer that lives might write on."""
 
 
+class Caller(Protocol):
+    """Who has made a call."""
+
+    def give_up(self, call: LoopCall) -> None:
+        """Tell the peer that nobody waits for a call any more."""
+
+
 class LoopCall(asyncio.Future[Any]):
     """The future of a call on a shared lane of a loop. Cancelling it tells the peer to stop the call."""
 
-    owner: LoopShared
+    owner: Caller
     name = ""
     lane = -1
     number = 0
@@ -71,8 +78,8 @@ class LoopCall(asyncio.Future[Any]):
     """The context of its caller; call-backs that belong to it run in copies."""
     on_part: Callable[[Any], object] | None = None
     """Takes what the call tells before its answer; a ProtocolError of it ends the lane."""
-    given_up: Callable[[], None] | None = None
-    """Called when the call is cancelled or its time is up; for whoever serves call-backs of it."""
+    served: set[asyncio.Task[Any]] | None = None
+    """What runs here for the peer because of this call; cancelled where the call is given up."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Give the call up, whether it has begun or not; False where it is done."""
@@ -80,6 +87,22 @@ class LoopCall(asyncio.Future[Any]):
             return False
         self.owner.give_up(self)
         return True
+
+    def stop_served(self) -> None:
+        """The call was given up, or the peer is gone: what runs here for it is for nobody."""
+        for task in list(self.served or ()):
+            task.cancel()
+
+    def complete(self, value: Any, error: BaseException | None) -> None:
+        """Set the result or the exception; does nothing where the call is done."""
+        if self.done():
+            return
+        if error is None:
+            self.set_result(value)
+        elif isinstance(error, StopIteration):  # no future takes one
+            self.set_exception(MarshalError("a StopIteration does not travel as an exception"))
+        else:
+            self.set_exception(error)
 
 
 class LoopShared(LoopEnd):
@@ -182,19 +205,11 @@ class LoopShared(LoopEnd):
     def _leave(self, call: LoopCall) -> None:
         """A call was given up, or nobody knows how it goes on: what serves it here is told."""
         self.strands.pop(call.strand, None)
-        if call.given_up is not None:
-            call.given_up()
+        call.stop_served()
 
     def _complete(self, call: LoopCall, value: Any, error: BaseException | None) -> None:
         self.strands.pop(call.strand, None)
-        if call.done():
-            return
-        if error is None:
-            call.set_result(value)
-        elif isinstance(error, StopIteration):  # no future takes one
-            call.set_exception(MarshalError("a StopIteration does not travel as an exception"))
-        else:
-            call.set_exception(error)
+        call.complete(value, error)
 
     def _enter(self, call: LoopCall, number: int, data: list[Buffer], deadline: float | None) -> None:
         """Note a call that is encoded, and queue its bytes."""

@@ -1,0 +1,210 @@
+"""Call-backs of a guest, served on event loops: each call of a guest's thread becomes a task, or a plain call.
+
+A thread of the guest that calls this program gets a lane, which a loop watches. The call runs on the loop of the call
+that it belongs to, in a copy of the context of that call's caller: a coroutine is awaited, a plain function is called
+on the loop, and blocks it. While it runs, a call of its own to the same domain takes the same lane, so that the thread
+that waits over there serves it. A call that belongs to none that is open (of a thread of the guest's own) runs on a
+loop that uses the domain; where there is none, it fails in the guest.
+
+What runs for a call that was given up, or for a guest that has gone, is cancelled: nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from cloister import calling
+from cloister.domain.guest_threads import GuestThreads
+from cloister.errors import CallCancelled, ProtocolError
+from cloister.lanes.loop_call import LoopCallLane, Turn
+from cloister.objects.exports import Misaimed
+from cloister.pipes.duplex import lane_pair
+from cloister.report import Reason
+from cloister.wire.messages import Role
+
+if TYPE_CHECKING:
+    from cloister.aio.peer import LoopPeer
+    from cloister.domain.life import Life
+    from cloister.errors import CallTimeout
+    from cloister.lanes.conversation import Call
+    from cloister.lanes.loop_shared import LoopCall
+
+__all__ = ["LoopThreads", "serving"]
+
+_log = logging.getLogger("cloister")
+
+serving: ContextVar[tuple[LoopCallLane, Turn] | None] = ContextVar("cloister.aio.serving", default=None)
+"""The lane and the turn for which this context runs; None where it serves nobody."""
+
+
+class LoopThreads(GuestThreads):
+    """The lanes of one guest's threads that call this program."""
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self._loop_lanes: set[LoopCallLane] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def _peer(self) -> LoopPeer:
+        from cloister.aio.peer import LoopPeer
+
+        peer = self._life.peer
+        assert isinstance(peer, LoopPeer)
+        return peer
+
+    # -- lanes -------------------------------------------------------------------------------------------------------
+
+    def open_lane(self, ticket: int) -> None:
+        """Open a lane for the thread that asked with this ticket. Raises ProtocolError where it has too many.
+
+        Runs on the watcher's thread; the rest follows on a loop. Where no loop uses the domain any more, the thread in
+        the guest gets no lane, and its call fails there after a while.
+        """
+        life = self._life
+        if life.over or life.stopping:
+            return
+        if len(self._loop_lanes) >= life.options.max_guest_lanes:
+            raise ProtocolError(f"more than {life.options.max_guest_lanes} of its threads want to call the host")
+        for loop in self._peer.loops():
+            with contextlib.suppress(RuntimeError):  # it was closed this moment
+                loop.call_soon_threadsafe(self._open_on, loop, ticket)
+                return
+        _log.error("domain %r: a thread of its own can't call this program: no event loop uses it now", life.name)
+
+    def _open_on(self, loop: asyncio.AbstractEventLoop, ticket: int) -> None:
+        life, peer = self._life, self._peer
+        if life.over or life.stopping:
+            return
+        try:
+            host, guest = lane_pair()
+        except OSError as error:
+            _log.error("domain %r: a thread of its own can't call this program: %s", life.name, error)
+            return
+        lane = LoopCallLane(loop, peer.converse(), self, peer)
+        self._loop_lanes.add(lane)
+        lane.attach(host, peer.new_number())
+        life.hand_over(lane.number, Role.GUEST, ticket, guest)
+
+    def close(self) -> None:
+        """Close every lane: the domain has ended."""
+        super().close()
+        self.stop(self._life.error)
+
+    def stop(self, error: Callable[[], BaseException]) -> None:
+        """Close every lane, from any thread."""
+        for lane in list(self._loop_lanes):
+            lane.stop_from_afar(error)
+        self._loop_lanes.clear()
+
+    def disown(self, error: Callable[[], BaseException]) -> None:
+        """This is a forked child."""
+        for lane in list(self._loop_lanes):
+            lane.disown(error)
+        self._loop_lanes.clear()
+
+    def waiting(self) -> list[str]:
+        """The names of the nested calls that wait for the guest."""
+        return [name for lane in list(self._loop_lanes) for name in lane.waiting]
+
+    # -- what a lane needs from its owner ----------------------------------------------------------------------------
+
+    def place(self, lane: LoopCallLane, call: Call) -> asyncio.AbstractEventLoop:
+        """The loop of the call that this one belongs to; else the one that has the lane."""
+        if call.options:
+            logical, strand = call.options.get("logical"), call.options.get("strand")
+            if type(logical) is int:
+                lane.logical, lane.strand = logical, strand if type(strand) is int else 0
+        caller = lane.caller or self._peer.caller(lane.strand)
+        return lane.loop if caller is None else caller.get_loop()
+
+    def another(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop | None:
+        """Another loop that uses the domain."""
+        return next((other for other in self._peer.loops() if other is not loop), None)
+
+    def begin(self, lane: LoopCallLane, call: Call, turn: Turn) -> None:
+        """Run a call of the guest's."""
+        caller = lane.caller_of(turn) or self._peer.caller(lane.strand)
+        context = contextvars.copy_context() if caller is None else caller.context.copy()
+        try:
+            value = context.run(self._invoke, lane, call, turn)
+        except BaseException as error:
+            self._end(lane, call, turn, None, error)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+            return
+        if not inspect.isawaitable(value):
+            self._end(lane, call, turn, value, None)
+            return
+        task = lane.loop.create_task(_awaited(value), name=f"call-back {call.name}()", context=context)
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._done(lane, call, turn, task))
+        if call.number:
+            turn.cancel = task.cancel
+            if caller is not None:
+                if caller.served is None:
+                    caller.served = set()
+                caller.served.add(task)
+                task.add_done_callback(caller.served.discard)
+
+    def _invoke(self, lane: LoopCallLane, call: Call, turn: Turn) -> Any:
+        if call.options:
+            calling.adopt(call.options)
+        calling.join(lane.logical, lane.strand)
+        serving.set((lane, turn) if call.number else None)
+        return self._peer.invoke(call)
+
+    def _done(self, lane: LoopCallLane, call: Call, turn: Turn, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            self._end(lane, call, turn, None, asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self._end(lane, call, turn, None, error)
+        else:
+            self._end(lane, call, turn, task.result(), None)
+
+    def _end(self, lane: LoopCallLane, call: Call, turn: Turn, value: Any, error: BaseException | None) -> None:
+        if isinstance(error, Misaimed):
+            self._life.end_for(Reason.BAD_MESSAGE, str(error))
+            return
+        if isinstance(error, asyncio.CancelledError):
+            error = CallCancelled(f"{call.name}() was cancelled in the host")
+        if call.number:
+            lane.finish(turn, value, error)
+        elif error is not None:
+            self._life.unheard(call.name, error)
+
+    def describe(self, error: BaseException) -> Any:
+        """Turn an exception into what travels."""
+        return self._peer.describe(error)
+
+    def rebuild(self, described: Any) -> BaseException:
+        """Turn what travelled into an exception."""
+        return self._peer.rebuild(described)
+
+    def interrupt(self, call: LoopCall, told: Callable[[CallTimeout], None] | None) -> None:
+        """Tell the guest to stop a nested call."""
+        self._peer._interrupt_shared(call, told)
+
+    def unheard(self, name: str, error: BaseException) -> None:
+        """A one-way call of the guest's can't be read here."""
+        self._life.unheard(name, error)
+
+    def lane_over(self, lane: LoopCallLane, cause: BaseException, waits: bool) -> None:
+        """A thread of the guest has ended, or the whole guest, or it breaks the rules."""
+        self._loop_lanes.discard(lane)
+        if waits or isinstance(cause, ProtocolError):
+            self._peer.lane_over(lane, cause)
+        else:
+            lane.fail(self._life.error)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
