@@ -19,7 +19,8 @@ from cloister.aio.peer import LoopPeer
 from cloister.domain.domain import text
 from cloister.domain.known import DomainBase
 from cloister.domain.life import FLUSH_S, KILL_S, Life
-from cloister.domain.options import Options
+from cloister.domain.options import Options, program_args
+from cloister.domain.status import Allocated
 from cloister.errors import CannotUnload, DomainUnloaded
 from cloister.objects import targets
 from cloister.objects.descriptions import type_name
@@ -117,11 +118,11 @@ class Domain(DomainBase):
 
     async def run_module(self, name: str, args: Sequence[str] = ()) -> int:
         """Run a module over there as a program, as ``python -m`` does; return its exit code."""
-        return int(await self._send("run_module", name, list(args)))
+        return int(await self._send("run_module", text(name, "run_module"), program_args(args)))
 
     async def run_path(self, path: str | os.PathLike[str], args: Sequence[str] = ()) -> int:
         """Run a file over there as a program; return its exit code."""
-        return int(await self._send("run_path", os.path.abspath(path), list(args)))
+        return int(await self._send("run_path", os.path.abspath(path), program_args(args)))
 
     async def exec(self, source: str) -> None:
         """Run statements over there, in a namespace that lasts as long as the domain."""
@@ -150,6 +151,13 @@ class Domain(DomainBase):
     async def get_data(self, slot: str) -> Any:
         """The value of a data slot: a copy, or a proxy where its type is not copied; None where nothing is in it."""
         return await self._send("get_data", slot)
+
+    async def allocated(self, *, stop: bool = False) -> Allocated:
+        """How much the Python code over there has allocated since this was first called; `stop` ends the counting.
+
+        Counting makes the domain slower. What the system says of its process - CPU time, memory - is in `status()`.
+        """
+        return Allocated(*await self._send("allocated", bool(stop)))
 
     # -- life --------------------------------------------------------------------------------------------------------
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import os
 
     from cloister.domain.life import Life
-    from cloister.domain.resolving import Found, Lookup
-
 
 __all__ = ["Domain", "text"]
 
@@ -145,7 +143,7 @@ class Domain(DomainBase):
 
     def run_module(self, name: str, args: Sequence[str] = ()) -> int:
         """Run a module over there as a program, as ``python -m`` does; return its exit code."""
-        return int(self._service("run_module", _text(name, "run_module"), program_args(args)))
+        return int(self._service("run_module", text(name, "run_module"), program_args(args)))
 
     def run_path(self, path: str | os.PathLike[str], args: Sequence[str] = ()) -> int:
         """Run a file over there as a program; return its exit code."""
@@ -180,16 +178,6 @@ class Domain(DomainBase):
     def get_data(self, slot: str) -> Any:
         """The value of a data slot: a copy, or a proxy where its type is not copied; None where nothing is in it."""
         return self._service("get_data", slot)
-
-    def on_resolve(self, kind: str, handler: Callable[[Lookup], Found | os.PathLike[str] | None]) -> None:
-        """Be asked when code over there does not find a ``"module"``, a ``"type"`` or a ``"resource"``.
-
-        `handler` gets a `Lookup` and answers with `Found`, a path, or None. The first answer of several handlers wins.
-        It runs on a thread of cloister's. That it raised, or took longer than `Setup.resolve_timeout`, is in the error
-        that the code over there gets. Handlers that must not miss what is looked for during the start are given with
-        `Setup(resolve=...)`. Raises ValueError, and the errors of the domain.
-        """
-        self._life.resolving.add(kind, handler)
 
     def allocated(self, *, stop: bool = False) -> Allocated:
         """How much the Python code over there has allocated since this was first called; `stop` ends the counting.

@@ -19,7 +19,10 @@ from cloister.domain.status import Status, guarantees_of, look_at
 from cloister.errors import LevelUnavailable, MarshalError
 
 if TYPE_CHECKING:
+    import os
+
     from cloister.domain.events import Event
+    from cloister.domain.resolving import Found, Lookup
     from cloister.report import Report
 
 __all__ = ["AS_BEFORE", "DomainBase"]
@@ -110,6 +113,16 @@ class DomainBase:
         """
         check_handler(event, handler)
         self._life.handlers.append((event, handler))
+
+    def on_resolve(self, kind: str, handler: Callable[[Lookup], Found | os.PathLike[str] | None]) -> None:
+        """Be asked when code over there does not find a ``"module"``, a ``"type"`` or a ``"resource"``.
+
+        `handler` gets a `Lookup` and answers with `Found`, a path, or None. The first answer of several handlers wins.
+        It runs on a thread of cloister's. That it raised, or took longer than `Setup.resolve_timeout`, is in the error
+        that the code over there gets. Handlers that must not miss what is looked for during the start are given with
+        `Setup(resolve=...)`. Raises ValueError, and the errors of the domain.
+        """
+        self._life.resolving.add(kind, handler)
 
     def __del__(self) -> None:
         life = getattr(self, "_life", None)

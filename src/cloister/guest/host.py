@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -131,13 +132,7 @@ class HostPeer(Peer):
         if call.options:
             calling.join(call.options.get("logical"), call.options.get("strand"))
         if running is None or here.served is not lane:  # a lane that the host opened for a thread of our own
-            before, here.lane = here.lane, lane
-            try:
-                context = contextvars.copy_context()
-                made = context.run(self.in_context, call)
-                return self.coroutines.wait(made, context, call.name, None) if is_coroutine(made) else made
-            finally:
-                here.lane = before
+            return self._serve_on_own(here, lane, call)
         number, away, before = running.number, running.away, here.lane
         running.number, running.away, here.lane = call.number, False, lane
         value: Any = None
@@ -160,6 +155,33 @@ class HostPeer(Peer):
                 running.number = number
                 if running.cancelling:
                     running.settle(call.number)
+
+    def _serve_on_own(self, here: _Here, lane: CallLane, call: Call) -> Any:
+        """Run a nested call, on a lane that the host opened for a thread of our own. The host may stop it alone."""
+        before, outer, around = here.lane, here.running, self.serving.get(lane.number)
+        running = Running(lane.number, lane.conversation.serving)
+        running.number = call.number
+        with self._arriving:
+            self.serving[lane.number] = running
+            unwanted = self.coming.get(lane.number) == call.number
+        here.lane, here.running = lane, running
+        try:
+            if unwanted:
+                raise CallCancelled(f"{call.name}() was given up before it began")
+            context = contextvars.copy_context()
+            made = context.run(self.in_context, call)
+            return self.coroutines.wait(made, context, call.name, running) if is_coroutine(made) else made
+        except Interrupted as error:
+            raise CallCancelled(f"{call.name}() was interrupted: its caller does not wait any more") from error
+        finally:
+            running.number = 0
+            if running.cancelling:
+                running.settle(call.number)
+            here.lane, here.running = before, outer
+            if around is None:
+                self._forget(lane.number, running)
+            else:
+                self.serving[lane.number] = around
 
     def _answer_later(self, lane: CallLane, call: Call, coroutine: Any, context: Any, running: Running) -> None:
         """Let a coroutine run, and answer its call when it is done; the loop of this thread goes on meanwhile."""
@@ -319,6 +341,8 @@ class HostPeer(Peer):
             if lane is None or lane.closed:
                 number, end = self.open_lane()
                 lane = CallLane(end, self.converse(), self, number, self.page, side=1)
+                self.expect(number)  # what is to be stopped on it may be told before it is heard
+                weakref.finalize(lane, self.coming.pop, number, None).atexit = False
             options = calling.options(limit, name, lane)
         elif limit is not None:
             options = calling.options(limit, name)
