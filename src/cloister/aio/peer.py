@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling
 from cloister.aio.callbacks import LoopThreads, serving
+from cloister.aio.limited import Desk, desk, home
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.life import State
 from cloister.errors import ProtocolError
@@ -28,6 +32,8 @@ from cloister.wire.messages import Role
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
+    from cloister.lanes.call_lane import CallLane
+    from cloister.lanes.conversation import Call
     from cloister.pipes.duplex import LaneEnd
     from cloister.pipes.page import Page
 
@@ -73,7 +79,7 @@ class LoopPeer(GuestPeer):
     ) -> asyncio.Future[Any]:
         """As `call`, on this loop, which runs on the calling thread; raises what can be said at once."""
         if self._rack is not None:
-            return asyncio.wrap_future(self._submit_limited(target, name, args, kwargs, flags), loop=loop)
+            return self._begin_limited(loop, target, name, args, kwargs, flags)
         limit = calling.deadline.get()
         here = serving.get()
         if here is not None and here[0].loop is loop and here[0].peer is self:
@@ -84,6 +90,43 @@ class LoopPeer(GuestPeer):
         if lane is None or lane.ended:
             lane = self._lane_of(loop)
         return lane.submit(target, name, args, kwargs, calling.options_beside(limit, name), limit, flags)
+
+    def _begin_limited(self, loop: asyncio.AbstractEventLoop, *args: Any) -> asyncio.Future[Any]:
+        """Take a lane of the rack, on its thread; see `limited`."""
+        at = desk.get()
+        if at is not None and at.peer is self and at.loop is loop and at.open:
+            return at.ask(partial(super().call, *args))
+        context = contextvars.copy_context()
+        context.run(home.set, loop)
+        if self.life.state is not State.STARTING:
+            return asyncio.wrap_future(context.run(self._submit_limited, *args), loop=loop)
+        call = loop.create_future()
+        self.life.when_moved(lambda: _on_loop(loop, self._begin_now, call, context, args))
+        return call
+
+    def _begin_now(self, call: asyncio.Future[Any], context: contextvars.Context, args: tuple[Any, ...]) -> None:
+        """The domain is ready, or never will be."""
+        if call.done():
+            return
+        try:
+            submitted = context.run(self._submit_limited, *args)
+        except Exception as error:
+            call.set_exception(error)
+            return
+        call.add_done_callback(lambda call: submitted.cancel() if call.cancelled() else None)
+        submitted.add_done_callback(lambda submitted: _on_loop(call.get_loop(), _copy, submitted, call))
+
+    def serve(self, lane: CallLane, call: Call) -> Any:
+        """Where lanes are limited: let the caller's loop run a call-back; on the thread of the lane."""
+        loop = home.get()
+        if loop is None:
+            return super().serve(lane, call)
+        here = self._here
+        before, here.lane = here.lane, (lane if call.number else None)
+        try:
+            return Desk(self, loop).run(self.life, call.name, lambda: self._in_context(lane, call))
+        finally:
+            here.lane = before
 
     def submit(
         self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0
@@ -209,6 +252,16 @@ def _running_loop(domain: str, name: str) -> asyncio.AbstractEventLoop:
             f"{name}() of domain {domain!r} needs a running event loop, because it is awaited; cloister.Domain is the"
             " one for threads"
         ) from None
+
+
+def _copy(submitted: Future[Any], call: asyncio.Future[Any]) -> None:
+    if not call.done():
+        if submitted.cancelled():
+            call.cancel()
+        elif (error := submitted.exception()) is not None:
+            call.set_exception(error)
+        else:
+            call.set_result(submitted.result())
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:

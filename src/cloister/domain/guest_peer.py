@@ -177,7 +177,7 @@ class GuestPeer(Peer):
 
         def call(future: Submitted) -> Any:
             self._here.begins = future
-            return self.call(target, name, args, kwargs, flags)
+            return GuestPeer.call(self, target, name, args, kwargs, flags)  # on this thread, in every style of calling
 
         self.life.wait_ready(calling.deadline.get())
         future = Submitted(name, call, self._rack.resource, partial(self._interrupt_submitted, name))
