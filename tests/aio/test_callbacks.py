@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import threading
+from typing import Any
 
 import pytest
 
@@ -279,17 +280,17 @@ def test_two_loops_use_one_domain_and_get_their_own_call_backs() -> None:
 def test_proxy_of_another_loop_and_of_a_dead_domain(run: Run) -> None:
     """A proxy works on any loop; after the end of its domain each use raises what the domain says."""
     domain = new()
-    proxies: list[object] = []
+    proxies: list[Any] = []
 
     async def make() -> None:
         proxies.append(await domain.create("customers:Customers", "eu"))
 
     async def use() -> None:
         (proxy,) = proxies
-        assert await proxy.region == "eu"  # type: ignore[attr-defined]  # a proxy
+        assert await proxy.region == "eu"
         await domain.unload()
         with pytest.raises(cloister.DomainUnloaded):
-            await proxy.region  # type: ignore[attr-defined]  # a proxy
+            await proxy.region
 
     run(make())
     run(use())
