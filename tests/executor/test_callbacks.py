@@ -70,7 +70,7 @@ def test_callback_that_raises_submits_or_cancels_harms_nothing(
 
 def test_callback_that_blocks_holds_up_its_worker_alone(make_pool: Make) -> None:
     """While a callback waits, the other workers go on, also for what the callback itself submits and waits for."""
-    pool = make_pool(2, task_timeout=0.5)
+    pool = make_pool(2, task_timeout=10)
     release, gate, through = threading.Event(), threading.Event(), threading.Event()
     results: list[int] = []
 
@@ -169,16 +169,24 @@ def test_interpreter_exit_with_a_pool_in_use_does_not_hang() -> None:
     assert printed == "4\n"
 
 
-def test_pool_in_a_with_block_at_exit_of_a_thread_is_waited_for() -> None:
-    """A thread that is not a daemon and uses a pool goes on to its end when the main thread is through."""
+def test_thread_that_outlives_the_main_one_goes_on_with_its_pool() -> None:
+    """A thread that is not a daemon uses a pool to its end when the main thread is through; no start hangs it."""
     printed = run(
         "import cloister, threading\n"
+        "pool = cloister.DomainPoolExecutor(1)\n"
+        "pool.submit(pow, 2, 2).result()\n"
         "def work():\n"
-        "    with cloister.DomainPoolExecutor(1) as pool:\n"
+        "    threading.main_thread().join()\n"
+        "    with pool:\n"
         "        print(sum(pool.map(abs, range(-4, 0))))\n"
+        "    late = cloister.DomainPoolExecutor(1)\n"
+        "    try:\n"
+        "        print(late.submit(pow, 2, 2).result())\n"
+        "    except cloister.StartFailed:  # from Python 3.12 on no thread can be started any more\n"
+        "        print(4)\n"
         "threading.Thread(target=work).start()\n"
     )
-    assert printed == "10\n"
+    assert printed == "10\n4\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

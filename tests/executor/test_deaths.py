@@ -111,6 +111,7 @@ def test_items_run_once_where_chunks_and_deaths_meet(make_pool: Make, marks: Pat
             assert kinds(results).count("x") == 0
 
 
+@pytest.mark.slow
 def test_random_kills_lose_no_future(make_pool: Make) -> None:
     """SIGKILL at random moments: every task ends once, with its result or the crash; the pool goes on."""
     chance = random.Random(5)
@@ -175,21 +176,23 @@ def test_task_that_takes_too_long_ends_with_its_worker(make_pool: Make) -> None:
     assert pool.submit("chores:pid").result(PATIENCE_S) != first
 
 
+@pytest.mark.slow
 def test_native_code_that_never_returns_has_a_limit_too(make_pool: Make) -> None:
     """A task that holds the interpreter lock for ever is over in time; with chunks that item alone gets CallTimeout."""
     pool = make_pool(2)
     error = pool.with_options(timeout=0.3).submit("chores:hold_the_lock").exception(PATIENCE_S)
     assert isinstance(error, CallTimeout)
-    quick = pool.with_options(timeout=0.5, idempotent=True)
+    quick = pool.with_options(timeout=1.0, idempotent=True)
     results = list(quick.map("chores:hold_of", range(6), [3] * 6, chunksize=6, return_exceptions=True))
     assert kinds(results) == list("...T..")
 
 
+@pytest.mark.slow
 def test_limit_is_for_each_item_and_not_for_the_chunk(make_pool: Make) -> None:
     """Items of a chunk that together take longer than the limit of each are done."""
-    pool = make_pool(1, task_timeout=1.0)
-    results = pool.map("chores:double_late", range(15), [0.1] * 15, chunksize=15)
-    assert list(results) == [2 * number for number in range(15)]
+    pool = make_pool(1, task_timeout=2.0)
+    results = pool.map("chores:double_late", range(12), [0.2] * 12, chunksize=12)
+    assert list(results) == [2 * number for number in range(12)]
 
 
 def test_time_left_of_the_submitter_holds_for_its_tasks(make_pool: Make) -> None:

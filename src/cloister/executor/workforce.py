@@ -1,7 +1,7 @@
 """The workers of a pool, and what waits for them: who gets which work, and when a worker comes and goes.
 
 Event-driven: there is no thread for a worker but the one that reads its answers, and it takes the next work from here.
-Workers are started by a few threads that come and go (`_start`), so that nobody who submits waits for a start.
+Workers are started by threads that come and go (`_start`), so that nobody who submits waits for a start.
 
 Which thread does what: whoever submits work sends it, where a worker is idle; the reading thread of a worker takes its
 answers in, completes futures and sends it the next work; a starting thread does so for the first work of its worker,
@@ -15,7 +15,6 @@ one, each after a longer wait; after `MAX_FAILURES` in a row, with no worker lef
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import threading
 import time
@@ -24,10 +23,10 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.domain.crew import Crew
 from cloister.domain.domain import Domain
 from cloister.domain.events import Exited
 from cloister.errors import CallCancelled, DomainCrashed, ProtocolError, StartFailed, WrongProcess
+from cloister.executor.clocks import Clocks, stop
 from cloister.executor.work import late
 from cloister.executor.worker import Worker
 from cloister.lanes.frame_lane import LaneClosed
@@ -49,8 +48,6 @@ FIRST_WAIT_S: Final = 0.1
 """The wait after the first failure; it doubles with each further one."""
 STARTERS: Final = 4
 """Workers of one pool that are started at the same time."""
-LOOK_AGAIN_S: Final = 0.05
-"""How soon a late worker is looked at again while its reading thread runs done-callbacks."""
 END_S: Final = 10.0
 """How long the kernel may take to end a killed worker, until a shutdown goes on without it."""
 
@@ -71,14 +68,16 @@ class Workforce:
     ) -> None:
         """`options` are those of its domains. Starts nothing."""
         self.name, self.max_workers, self._options = name, max_workers, options
-        self._max_tasks, self._idle_timeout, self._kill_after = max_tasks, idle_timeout, kill_after
-        self._crew = Crew(min(max_workers, STARTERS), f"cloister-{name}-start")
+        self._max_tasks = max_tasks
+        self._clocks = Clocks(self, idle_timeout, kill_after)
         self._begin_locks()
         self._pending: deque[Work] = deque()
-        self._idle: list[Worker] = []
+        self.idle: list[Worker] = []
         self._workers: set[Worker] = set()
         self._lives: weakref.WeakSet[Life] = weakref.WeakSet()
         self._delivering: set[int] = set()
+        self._outcasts: list[Work] = []
+        """Work that nobody will do; the next `_send` fails it."""
         self._starting = 0
         self._started = 0
         self._failures = 0
@@ -92,8 +91,8 @@ class Workforce:
         _forces.add(self)
 
     def _begin_locks(self) -> None:
-        self._lock = threading.RLock()  # a finalizer may submit, cancel or forget a pool while it is held
-        self._settled = threading.Condition(self._lock)
+        self.lock = threading.RLock()  # a finalizer may submit, cancel or forget a pool while it is held
+        self._settled = threading.Condition(self.lock)
         self._closing = threading.Event()
 
     # -- any thread --------------------------------------------------------------------------------------------------
@@ -102,7 +101,7 @@ class Workforce:
         """Take work in. Raises RuntimeError after the shutdown, StartFailed where the pool is broken, WrongProcess."""
         if self.foreign:
             raise WrongProcess(f"pool {self.name!r} belongs to the parent of this process; make one here")
-        with self._lock:
+        with self.lock:
             if self._broken is not None:
                 raise self._breakdown()
             if self._closed:
@@ -114,38 +113,37 @@ class Workforce:
 
     def give_up(self, work: Work) -> bool:
         """Let work be over: what waits never begins, what runs is told to stop. False where it is over already."""
-        with self._lock:
+        with self.lock:
             if work.over or self.foreign:
                 return False
             work.over = True
             worker, number = work.worker, work.number
         if worker is not None:
-            if self._kill_after is not None:
-                worker.life.at(time.monotonic() + self._kill_after, partial(self._kill_given_up, worker, work))
+            self._clocks.give_up(worker, work)
             if number:
                 worker.interrupt(number)
         return True
 
     def settle(self, work: Work) -> None:
         """The future of this work is done. Where it was the last one, a closed pool lets its workers go."""
-        with self._lock:
+        with self.lock:
             self._open -= 1
             leaving = self._leave() if self._closed and not self._open else []
             if not self._open:
                 self._settled.notify_all()
-        _stop(leaving)
+        stop(leaving)
 
     def shutdown(self, wait: bool, cancel: bool) -> None:
         """Take no more work; see `DomainPoolExecutor.shutdown`."""
         if self.foreign:
             return
-        with self._lock:
+        with self.lock:
             self._closed = True
             waiting = list(self._pending) if cancel else []
             leaving = [] if self._open else self._leave()
             if not self._open:
                 self._closing.set()
-        _stop(leaving)
+        stop(leaving)
         for work in waiting:
             work.future.cancel()
         if wait and threading.get_ident() not in self._delivering and not watcher.here:
@@ -158,7 +156,7 @@ class Workforce:
         """Kill every worker at once, and take no more work. Waits for nothing."""
         if self.foreign:
             return
-        with self._lock:
+        with self.lock:
             self._closed = self._killed = True
             self._closing.set()
             waiting, lives = list(self._pending), list(self._lives)
@@ -175,7 +173,7 @@ class Workforce:
 
     def abandon(self) -> None:
         """The interpreter ends: begin nothing more, and let the domains be stopped."""
-        with self._lock:
+        with self.lock:
             self._closed = self._killed = True
             self._closing.set()
             waiting = list(self._pending)
@@ -193,17 +191,27 @@ class Workforce:
     def _match(self) -> list[tuple[Worker, Work]]:
         """Give work to the idle workers, and have more started where work is left. Returns what is to be sent."""
         pairs: list[tuple[Worker, Work]] = []
-        while self._idle and (work := self._next_work()) is not None:
-            worker = self._idle.pop()
+        while self.idle and (work := self._next_work()) is not None:
+            worker = self.idle.pop()
             self._assign(worker, work)
             pairs.append((worker, work))
-        wanted = min(len(self._pending), self.max_workers - len(self._workers)) - self._starting
+        wanted = min(len(self._pending), self.max_workers - len(self._workers), STARTERS) - self._starting
         if self._failures:
             wanted = min(wanted, 1 - self._starting)
         for _ in range(0 if self._killed else wanted):
+            try:
+                threading.Thread(target=self._start, name=f"cloister-{self.name}-start", daemon=True).start()
+            except RuntimeError as error:  # the interpreter is ending, or the system has no thread left
+                self._unstartable(error)
+                break
             self._starting += 1
-            self._crew.run(self._start)
         return pairs
+
+    def _unstartable(self, error: RuntimeError) -> None:
+        """No worker can be started. Where there is none, the pool is broken."""
+        if not self._workers and not self._starting:
+            self._failures = MAX_FAILURES
+            self._outcasts += self._failed(error, -1)
 
     def _next_work(self) -> Work | None:
         while self._pending:
@@ -218,30 +226,32 @@ class Workforce:
 
     def _free(self, worker: Worker) -> tuple[Work | None, list[Worker]]:
         """A worker has nothing to do: the next work for it, and the workers that are to leave."""
-        if worker.doomed:
+        if worker.doomed:  # it is being killed, and was quicker
+            self.drop(worker)
             return None, []
         if self._max_tasks is not None and worker.served >= self._max_tasks:
-            self._drop(worker)
+            self.drop(worker)
             return None, [worker]
         work = self._next_work()
         if work is not None:
             self._assign(worker, work)
         else:
-            self._idle.append(worker)
+            self.idle.append(worker)
             worker.idle_since = time.monotonic()
         return work, []
 
-    def _drop(self, worker: Worker) -> None:
+    def drop(self, worker: Worker) -> None:
+        """This worker gets no more work. The lock is held."""
         worker.doomed = True
         self._workers.discard(worker)
-        if worker in self._idle:
-            self._idle.remove(worker)
+        if worker in self.idle:
+            self.idle.remove(worker)
 
     def _leave(self) -> list[Worker]:
         """All workers leave."""
         leaving = list(self._workers)
         for worker in leaving:
-            self._drop(worker)
+            self.drop(worker)
         self._closing.set()
         return leaving
 
@@ -253,7 +263,7 @@ class Workforce:
             self._failures += 1
         if self._failures < MAX_FAILURES or self._workers or self._starting:
             return []
-        text = f"pool {self.name!r} is broken: {MAX_FAILURES} workers in a row did not start; the last one: "
+        text = f"pool {self.name!r} is broken: no worker could be started: "
         self._broken = (
             text + str(error.args[0] if isinstance(error, StartFailed) else error),
             (error if isinstance(error, StartFailed) else None),
@@ -280,6 +290,10 @@ class Workforce:
     def _send(self, pairs: list[tuple[Worker, Work]]) -> None:
         for worker, work in pairs:
             self._give(worker, work)
+        if self._outcasts:
+            with self.lock:
+                outcasts, self._outcasts = self._outcasts, []
+            self._fail(outcasts)
 
     def _give(self, worker: Worker, work: Work | None) -> None:
         """Send a worker the work that it was assigned, or the next where that can't be sent."""
@@ -293,8 +307,8 @@ class Workforce:
                 work.fail(error)
                 work = self._done(worker, work, True)
             except BaseException as error:  # Ctrl-C: nobody knows what the worker has got
-                with self._lock:
-                    self._drop(worker)
+                with self.lock:
+                    self.drop(worker)
                 worker.life.end_for(Reason.KILLED, f"{type(error).__name__} came while a task was sent")
                 work.fail(error)
                 self._done(worker, work, True)
@@ -302,7 +316,7 @@ class Workforce:
             else:
                 if work.over:
                     worker.interrupt(work.number)  # it was given up in the middle of this, or is done already
-                self._watch(worker, work)
+                self._clocks.watch(worker, work)
                 return
 
     def _done(self, worker: Worker, work: Work, deliver_first: bool) -> Work | None:
@@ -310,18 +324,18 @@ class Workforce:
 
         `deliver_first` keeps the worker free while done-callbacks run; they may wait for others.
         """
-        with self._lock:
+        with self.lock:
             worker.work = None
             mine, work.over = not work.over, True
         if mine and deliver_first:
             self._deliver(worker, work)
-        with self._lock:
+        with self.lock:
             following, leaving = self._free(worker)
-            pairs = self._match() if leaving else []
-        _stop(leaving)
+            pairs = self._match() if following is None else []
+        stop(leaving)
         self._send(pairs)
         if following is None:
-            self._watch_idle(worker)
+            self._clocks.watch_idle(worker)
         if mine and not deliver_first:
             self._give(worker, following)
             following = None
@@ -374,9 +388,9 @@ class Workforce:
         noted = worker.noted()
         worker.let_go()
         failed: list[Work] = []
-        with self._lock:
+        with self.lock:
             worker.work = None
-            self._drop(worker)
+            self.drop(worker)
             mine = not work.over
             again = mine and not self._killed and work.left(noted, crash, error)
             if again:
@@ -398,9 +412,9 @@ class Workforce:
     def _gone(self, worker: Worker, work: Work) -> None:
         """A worker had died before it could be sent this work."""
         failed: list[Work] = []
-        with self._lock:
+        with self.lock:
             worker.work = None
-            self._drop(worker)
+            self.drop(worker)
             mine = not work.over
             if mine and self._killed:
                 work.over = True
@@ -426,7 +440,7 @@ class Workforce:
 
     def _start(self) -> None:
         """Start a worker, and give it work."""
-        with self._lock:
+        with self.lock:
             known = self._failures
             self._started += 1
             name = f"{self.name}-{self._started}"
@@ -450,7 +464,7 @@ class Workforce:
                 life = domain._life
                 # Its life holds the domain until the end: nobody forgets the domain of a pool.
                 domain.on(Exited, lambda _, keep=domain: None)  # type: ignore[misc]  # a lambda that keeps
-                with self._lock:
+                with self.lock:
                     self._lives.add(life)
                 if self._needless():
                     life.stop()
@@ -462,87 +476,27 @@ class Workforce:
             error = raised
         failed: list[Work] = []
         leaving: list[Worker] = []
-        with self._lock:
+        with self.lock:
             self._starting -= 1
             if worker is not None and (self._killed or (self._closed and not self._open)):
                 worker.doomed = True
                 leaving.append(worker)
             elif worker is not None:
                 self._workers.add(worker)
-                self._idle.append(worker)
+                self.idle.append(worker)
                 worker.idle_since = time.monotonic()
             elif error is not None and not self._killed:
                 failed = self._failed(error, known)
             pairs = self._match()
             self._settled.notify_all()
-        _stop(leaving)
+        stop(leaving)
         self._send(pairs)
         self._fail(failed)
         if worker is not None:
-            self._watch_idle(worker)
+            self._clocks.watch_idle(worker)
 
     def _needless(self) -> bool:
         return self._killed or (self._closed and not self._open)
-
-    # -- clocks; what is late is found by the watcher's thread -------------------------------------------------------
-
-    def _watch(self, worker: Worker, work: Work) -> None:
-        due = work.due(worker.since)
-        if due is not None and due < worker.look_at:
-            worker.look_at = due
-            worker.life.at(due, partial(self._look, worker))
-
-    def _look(self, worker: Worker) -> None:
-        """Kill a worker whose work is late."""
-        worker.look_at = math.inf
-        with self._lock:
-            work = worker.work
-            if work is None or worker.doomed:
-                return
-            due, now = work.due(worker.since), time.monotonic()
-            if due is None:
-                return
-            if due > now or worker.delivering:  # it has begun another item meanwhile, or can't be heard
-                worker.look_at = due = max(due, now + LOOK_AGAIN_S)
-                worker.life.at(due, partial(self._look, worker))
-                return
-            worker.doomed = worker.late = True
-        worker.life.end_for(Reason.KILLED, f"its task was not done after {now - worker.since:.3g} s")
-
-    def _kill_given_up(self, worker: Worker, work: Work) -> None:
-        with self._lock:
-            if worker.work is not work or worker.doomed:
-                return
-            worker.doomed = True
-        worker.life.end_for(Reason.CANCELLED, f"its task was cancelled, and did not stop within {self._kill_after:g} s")
-
-    def _watch_idle(self, worker: Worker) -> None:
-        if self._idle_timeout is not None and not worker.idle_watched:
-            worker.idle_watched = True
-            worker.life.at(time.monotonic() + self._idle_timeout, partial(self._look_idle, worker))
-
-    def _look_idle(self, worker: Worker) -> None:
-        """Let a worker go that has been idle for long."""
-        worker.idle_watched = False
-        assert self._idle_timeout is not None
-        with self._lock:
-            if worker not in self._idle:
-                return
-            due = worker.idle_since + self._idle_timeout
-            leaves = due <= time.monotonic()
-            if leaves:
-                self._drop(worker)
-            else:
-                worker.idle_watched = True
-                worker.life.at(due, partial(self._look_idle, worker))
-        if leaves:
-            _stop([worker])
-
-
-def _stop(workers: list[Worker]) -> None:
-    for worker in workers:
-        worker.let_go()
-        worker.life.stop()
 
 
 def _abandon_all() -> None:

@@ -1,0 +1,101 @@
+"""The clocks of a pool: work that is late, work that was given up and does not stop, workers that are idle for long.
+
+A timer for each worker, not for each piece of work: it looks, and is set again. What is late is found and killed by the
+watcher's thread, which runs no code of the user's here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cloister.report import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cloister.executor.work import Work
+    from cloister.executor.worker import Worker
+    from cloister.executor.workforce import Workforce
+
+__all__ = ["Clocks", "stop"]
+
+LOOK_AGAIN_S: Final = 0.05
+"""How soon a late worker is looked at again while its reading thread runs done-callbacks."""
+
+
+class Clocks:
+    """The clocks of one pool."""
+
+    def __init__(self, force: Workforce, idle_timeout: float | None, kill_after: float | None) -> None:
+        """Times are seconds; None for never."""
+        self._force = force
+        self._idle_timeout, self._kill_after = idle_timeout, kill_after
+
+    def watch(self, worker: Worker, work: Work) -> None:
+        """See to it that this work, which was just sent, has a limit."""
+        due = work.due(worker.since)
+        if due is not None and due < worker.look_at:
+            worker.look_at = due
+            worker.life.at(due, partial(self._look, worker))
+
+    def _look(self, worker: Worker) -> None:
+        """Kill a worker whose work is late."""
+        worker.look_at = math.inf
+        with self._force.lock:
+            work = worker.work
+            if work is None or worker.doomed:
+                return
+            due, now = work.due(worker.since), time.monotonic()
+            if due is None:
+                return
+            if due > now or worker.delivering:  # it has begun another item meanwhile, or can't be heard
+                worker.look_at = due = max(due, now + LOOK_AGAIN_S)
+                worker.life.at(due, partial(self._look, worker))
+                return
+            worker.doomed = worker.late = True
+        worker.life.end_for(Reason.KILLED, f"its task was not done after {now - worker.since:.3g} s")
+
+    def give_up(self, worker: Worker, work: Work) -> None:
+        """See to it that a worker ends whose work was given up and does not stop."""
+        if self._kill_after is not None:
+            worker.life.at(time.monotonic() + self._kill_after, partial(self._kill_given_up, worker, work))
+
+    def _kill_given_up(self, worker: Worker, work: Work) -> None:
+        with self._force.lock:
+            if worker.work is not work or worker.doomed:
+                return
+            worker.doomed = True
+        worker.life.end_for(Reason.CANCELLED, f"its task was cancelled, and did not stop within {self._kill_after:g} s")
+
+    def watch_idle(self, worker: Worker) -> None:
+        """See to it that this worker, if it stays idle, is let go."""
+        if self._idle_timeout is not None and not worker.idle_watched:
+            worker.idle_watched = True
+            worker.life.at(time.monotonic() + self._idle_timeout, partial(self._look_idle, worker))
+
+    def _look_idle(self, worker: Worker) -> None:
+        """Let a worker go that has been idle for long."""
+        worker.idle_watched = False
+        assert self._idle_timeout is not None
+        with self._force.lock:
+            if worker not in self._force.idle:
+                return
+            due = worker.idle_since + self._idle_timeout
+            leaves = due <= time.monotonic()
+            if leaves:
+                self._force.drop(worker)
+            else:
+                worker.idle_watched = True
+                worker.life.at(due, partial(self._look_idle, worker))
+        if leaves:
+            stop([worker])
+
+
+def stop(workers: Iterable[Worker]) -> None:
+    """Ask workers to end; returns at once."""
+    for worker in workers:
+        worker.let_go()
+        worker.life.stop()
