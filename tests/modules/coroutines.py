@@ -176,3 +176,102 @@ async def leave_at_exit(path: str) -> None:
     finally:
         with open(path, "a") as file:
             file.write("unwound\n")
+
+
+# -- coroutines that call the host -------------------------------------------------------------------------------------
+
+
+async def progress(tell: Callable[[int], Any], steps: int) -> list[Any]:
+    """Tell the host each step, and wait until it has taken it."""
+    return [await tell(step) for step in range(steps)]
+
+
+async def together(ask: Callable[[int], Any], count: int) -> list[Any]:
+    """Ask the host many things at once."""
+    return await asyncio.gather(*(ask(number) for number in range(count)))
+
+
+async def descend(up: Callable[[int], Any], depth: int) -> int:
+    """Await the host, which calls this again, until the depth is used up."""
+    return 0 if depth == 0 else await up(depth - 1) + 1
+
+
+async def ticking(slow: Callable[[], Any]) -> int:
+    """Count the turns of the loop while the host works."""
+    waiting = asyncio.ensure_future(slow())
+    turns = 0
+    while not waiting.done():
+        turns += 1
+        await asyncio.sleep(0.001)
+    await waiting
+    return turns
+
+
+async def use(box: Any) -> list[Any]:
+    """Use an object of the host: await its methods; what can't be awaited is refused."""
+    noted: list[Any] = [await box.put(1), await box.get()]
+    for wrong in (lambda: len(box), lambda: 1 in box, lambda: list(box)):
+        try:
+            wrong()
+        except TypeError as error:
+            noted.append("to_thread" in str(error))
+    noted.append(await asyncio.to_thread(len, box))
+    return noted
+
+
+def helper(ask: Callable[[int], Any]) -> Any:
+    """A plain function that calls the host; in a coroutine it gets a future."""
+    return ask(7)
+
+
+async def by_helper(ask: Callable[[int], Any]) -> list[Any]:
+    """The three ways to call a plain function that calls the host."""
+    future = helper(ask)
+    return [type(future).__name__ == "LoopCall", await future, await asyncio.to_thread(helper, ask)]
+
+
+def own_loop(ask: Callable[[int], Any], times: int) -> list[Any]:
+    """A plain function that runs a loop of its own, several times."""
+
+    async def main() -> Any:
+        return await ask(3)
+
+    return [asyncio.run(main()) for _ in range(times)]
+
+
+async def give_up(slow: Callable[[], Any]) -> list[str]:
+    """Give up calls of the host: by a time-out of asyncio, and by one of ours."""
+    import cloister
+
+    noted: list[str] = []
+    try:
+        await asyncio.wait_for(slow(), 0.05)
+    except TimeoutError as error:
+        noted.append(type(error).__name__)
+    try:
+        with cloister.timeout(0.05):
+            await slow()
+    except cloister.CallTimeout as error:
+        noted.append(type(error).__name__)
+    return noted
+
+
+async def wait_for_host(never: Callable[[], Any]) -> None:
+    """Await the host for ever, and note how that ended."""
+    try:
+        await never()
+    except BaseException as error:
+        _notes.append(type(error).__name__)
+        raise
+
+
+async def send_what_cannot_travel(take: Callable[[Any], Any]) -> str:
+    """The error is the future's."""
+    import cloister
+
+    future = take(cloister.code(len))
+    try:
+        await future
+    except cloister.MarshalError as error:
+        return type(error).__name__
+    return "none"

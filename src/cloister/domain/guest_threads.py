@@ -15,6 +15,7 @@ import selectors
 from typing import TYPE_CHECKING
 
 from cloister.domain.crew import Crew
+from cloister.domain.guest_shared import GuestShared
 from cloister.errors import CloisterError, ProtocolError
 from cloister.levels.watcher import watcher
 from cloister.pipes.duplex import lane_pair
@@ -42,17 +43,22 @@ class GuestThreads:
         self._lanes: set[CallLane] = set()
         self._idle: dict[int, CallLane] = {}
         """The lanes that wait for their next call, by their descriptor."""
+        self._shared: set[GuestShared] = set()
         self._over = False
 
-    def open_lane(self, ticket: int) -> None:
-        """Open a lane for the thread that asked with this ticket. Raises ProtocolError where it has too many.
+    def open_lane(self, ticket: int, role: Role = Role.GUEST) -> None:
+        """Open a lane for the thread that asked with this ticket, or a shared one for a loop of the guest's.
+
+        Raises ProtocolError where it has too many, or for another role.
 
         Where this program has no descriptors left, the thread in the guest is told so, and its call fails there.
         """
         life = self._life
         if life.over or life.stopping:
             return
-        if len(self._lanes) >= life.options.max_guest_lanes:
+        if role not in (Role.GUEST, Role.GUEST_SHARED):
+            raise ProtocolError(f"a guest asked for a lane of role {role.value}")
+        if len(self._lanes) + len(self._shared) >= life.options.max_guest_lanes:
             raise ProtocolError(f"more than {life.options.max_guest_lanes} of its threads want to call the host")
         try:
             host, guest = lane_pair()
@@ -61,6 +67,10 @@ class GuestThreads:
             life.send(Kind.NO_LANE, ticket, f"the host has no lane for this thread: {error}")
             return
         number = life.peer.new_number()
+        if role is Role.GUEST_SHARED:
+            self._shared.add(GuestShared(life, self._crew, host, self._shared.discard))
+            life.hand_over(number, role, ticket, guest)
+            return
         lane = life.peer.guest_lane(number, host)
         lane.watched = True
         self._lanes.add(lane)
@@ -75,6 +85,15 @@ class GuestThreads:
             lane.close()
         self._idle.clear()
         self._lanes.clear()
+        for shared in list(self._shared):
+            shared.close()
+        self._shared.clear()
+
+    def disown(self) -> None:
+        """This is a forked child: close the shared lanes; the others are the peer's, who closes them."""
+        for shared in self._shared:
+            shared.disown()
+        self._shared.clear()
 
     def _await_call(self, lane: CallLane) -> None:
         if self._over:

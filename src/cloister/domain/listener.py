@@ -16,7 +16,7 @@ from cloister.domain import events, start
 from cloister.errors import CloisterError, EnvironmentFailed, ProtocolError
 from cloister.levels.watcher import watcher
 from cloister.report import Reason
-from cloister.wire.messages import Kind
+from cloister.wire.messages import Kind, Role
 from cloister.wire.version import check_version
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Listener:
                     return
                 life.unheard(str(where), life.peer.rebuild(described))
             case Kind.WANT_LANE:
-                life.guest_threads.open_lane(int(body[0]))
+                life.guest_threads.open_lane(int(body[0]), Role(body[1]) if len(body) > 1 else Role.GUEST)
             case Kind.OVER:
                 lane, number = body
                 life.stops.over(int(lane), int(number))

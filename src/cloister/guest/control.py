@@ -104,6 +104,7 @@ class Control:
         """
         self._peer, self._main, self._serve, self._stop, self._beat_s = peer, main, serve, stop, beat_s
         peer.open_lane = self.open_lane
+        peer.open_shared = self.open_shared
         peer.report_load = lambda name, file: self.send(Kind.EVENT, "module_loaded", [name, file])
         peer.report = lambda name, error: self.send(Kind.EVENT, name, peer.describe(error))
         peer.coroutines.report = peer.report
@@ -144,6 +145,14 @@ class Control:
             raise OSError(slot[1])
         number, end = slot[1]
         return number, end
+
+    def open_shared(self, opened: Callable[[int, LaneEnd], None]) -> None:
+        """Ask the host for a shared lane; `opened` gets it, on the control thread, and must not wait."""
+        with self._sending:
+            self._last_ticket += 1
+            ticket = self._last_ticket
+        self._tickets[ticket] = [None, opened]
+        self.send(Kind.WANT_LANE, ticket, int(Role.GUEST_SHARED))
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -199,7 +208,7 @@ class Control:
                 number, role, ticket = body
                 self._owed = [owed for owed in self._owed if owed[0] != number]  # of an earlier lane of this number
                 end = LaneEnd(self._descriptors.pop(0), self._descriptors.pop(0))
-                if role == Role.GUEST:
+                if role in (Role.GUEST, Role.GUEST_SHARED):
                     self._deliver(ticket, number, end)
                 else:
                     self._serve(number, Role(role), end)
@@ -260,6 +269,9 @@ class Control:
         slot = self._tickets.pop(ticket, None)
         if slot is None:  # the thread has given up
             end.close()
+            return
+        if slot[0] is None:
+            slot[1](number, end)
             return
         slot[1] = (number, end)
         slot[0].set()

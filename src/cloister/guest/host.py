@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling, travel
 from cloister.errors import CallCancelled
-from cloister.guest.coroutines import Coroutines, is_coroutine
+from cloister.guest.coroutines import Coroutines, is_coroutine, task_here
 from cloister.guest.interrupts import Interrupted, MainThread, Running, StopRequested
 from cloister.guest.pool import Pool
 from cloister.lanes.call_lane import LATER, CallLane, LaneClosed
 from cloister.objects.peer import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection
 
+    from cloister.guest.awaiting import Awaiting
     from cloister.guest.shared import SharedServing
     from cloister.lanes.conversation import Call
     from cloister.pipes.duplex import LaneEnd
@@ -58,6 +59,8 @@ class HostPeer(Peer):
         self.page = page
         self.open_lane: Callable[[], tuple[int, LaneEnd]] = _no_lane
         """Asks the host for a lane of the calling thread's own; set by the control channel."""
+        self.open_shared: Callable[[Callable[[int, LaneEnd], None]], None] = _no_shared_lane
+        """Asks the host for a shared lane for a loop; set by the control channel."""
         self.report: Callable[[str, BaseException], None] = _nowhere
         """Tells the host of an exception that no caller waits for; set by the control channel."""
         self.report_load: Callable[[str, str], None] = _nowhere
@@ -71,6 +74,7 @@ class HostPeer(Peer):
         self._arriving = threading.Lock()
         self.coroutines = Coroutines()
         """Where coroutines run."""
+        self._awaiting: Awaiting | None = None
         self._here = _Here()
         graves = Pool(1, MAX_GRAVES, "cloister-releases", lambda: None)
         self.exports.bury = lambda gone: graves.run(gone.clear)  # the control thread runs no destructors
@@ -324,12 +328,26 @@ class HostPeer(Peer):
 
     # -- calls to the host -------------------------------------------------------------------------------------------
 
+    def _await(
+        self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int
+    ) -> Awaitable[Any]:
+        awaiting = self._awaiting
+        if awaiting is None:
+            from cloister.guest.awaiting import Awaiting
+
+            awaiting = self._awaiting = Awaiting(self)
+        return awaiting.call(target, name, args, kwargs, flags)
+
     def call(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0) -> Any:
         """Call an object of the host: on the lane that this thread serves, or on one of its own.
+
+        In a task of an asyncio loop it is not waited for: the future of the result is returned; see `awaiting`.
 
         Raises what the host raised, CallTimeout, MarshalError, and CallCancelled where the host waits no more for what
         this thread does.
         """
+        if task_here():
+            return self._await(target, name, args, kwargs, flags)
         entered = calling.entered.get()
         if entered is not None:
             return entered.call_out(self.call, target, name, args, kwargs, flags)
@@ -377,6 +395,10 @@ def _contains(numbers: Collection[int], number: int) -> bool:
 
 
 def _no_lane() -> tuple[int, LaneEnd]:
+    raise RuntimeError("the control channel is not up yet")
+
+
+def _no_shared_lane(opened: Callable[[int, LaneEnd], None]) -> None:
     raise RuntimeError("the control channel is not up yet")
 
 

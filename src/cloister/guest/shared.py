@@ -19,7 +19,6 @@ import os
 import select
 import sys
 import threading
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +28,7 @@ from cloister.guest.interrupts import Interrupted, Running
 from cloister.guest.pool import Pool
 from cloister.lanes.conversation import Call, part_frame, raise_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import READ_BYTES
+from cloister.lanes.outgoing import Outgoing, Wake
 from cloister.wire.frames import FrameDecoder
 from cloister.wire.messages import Kind
 
@@ -45,9 +45,6 @@ MAX_THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
 do not count."""
 MAX_WAITING: Final = 4096
 """Calls that were read and have no thread yet. Reading further ahead than this gains nothing."""
-MAX_UNSENT: Final = 16 * 1024 * 1024
-"""Bytes of answers that the pipe has not taken. Beyond that nothing is read, and who has an answer waits with it."""
-
 LOOK_MS: Final = 10
 """How often is looked at what tells nobody that it has changed."""
 
@@ -67,8 +64,9 @@ class SharedServing:
         self._running: dict[int, Running | Started] = {}
         self._told: set[int] = set()
         """Calls that run and were told to stop."""
-        self._out = _Out(end.writer)
-        self._pool = Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}", self._out.wake)
+        self._wake = Wake()
+        self._out = Outgoing(end.writer, self._wake.wake)
+        self._pool = Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}", self._wake.wake)
         peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
     def serve(self) -> None:
@@ -83,6 +81,7 @@ class SharedServing:
             for started in left:
                 started.cancel()  # nobody waits for its answer
             self._out.close()
+            self._wake.close()
             self._end.close()
 
     def interrupt(self, number: int) -> None:
@@ -115,9 +114,9 @@ class SharedServing:
         if sys.platform == "win32":
             raise NotImplementedError
         reader, writer = self._end
-        decoder, out = FrameDecoder(), self._out
+        decoder, out, wake = FrameDecoder(), self._out, self._wake
         poll = select.poll()
-        for fd in (out.wake_reader, reader, writer):
+        for fd in (wake.reader, reader, writer):
             poll.register(fd, select.POLLIN)
         before: tuple[bool, bool] | None = None
         while True:
@@ -129,8 +128,8 @@ class SharedServing:
                 before = reading, writing
             # The end of a coroutine does not wake this thread, so it looks.
             ready = dict(poll.poll(None if reading else LOOK_MS))
-            if out.wake_reader in ready:
-                out.woken()
+            if wake.reader in ready:
+                wake.taken()
             if writer in ready:
                 if not ready[writer] & select.POLLOUT:
                     return
@@ -266,134 +265,3 @@ class _Lent(Running):
     def come_back(self) -> None:
         self._pool.come_back()
         super().come_back()
-
-
-class _Out:
-    """The row of frames that are to be written. Any thread may put; who finds the pipe free writes for all.
-
-    Nobody waits for the lock: a finalizer that the collector runs in the middle of a write may put as well.
-    """
-
-    def __init__(self, writer: int) -> None:
-        """Write to `writer`, which does not block. Raises OSError where no descriptor is left for waking."""
-        self._writer = writer
-        self.wake_reader, self._wake_writer = os.pipe()
-        if sys.platform != "win32":
-            os.set_blocking(self.wake_reader, False)
-            os.set_blocking(self._wake_writer, False)
-        self._ready: deque[list[Buffer]] = deque()
-        self._pieces: deque[memoryview] = deque()
-        self._writing = threading.Lock()
-        self._waking = threading.RLock()
-        self._room = threading.Condition(threading.Lock())
-        self._blocked = 0
-        """Threads that wait for room."""
-        self.unsent = 0
-        """Bytes that the pipe has not taken."""
-        self._closed = False
-
-    @property
-    def full(self) -> bool:
-        """Whether more waits than should."""
-        return self.unsent > MAX_UNSENT
-
-    def put(self, data: list[Buffer]) -> None:
-        """Add a frame, and write what the pipe takes. Never waits."""
-        self._ready.append(data)
-        if not self.unsent:
-            self.push()
-            if self.unsent:
-                self.wake()
-
-    def push(self) -> None:
-        """Write what the pipe takes."""
-        # Whoever has put a frame while the lock was held finds it written by who held it, or comes again here.
-        while self._ready or self._pieces:
-            if not self._writing.acquire(blocking=False):
-                return
-            try:
-                blocked = self._closed or not self._write()
-            finally:
-                self._writing.release()
-            if blocked:
-                return
-
-    def flush(self) -> None:
-        """Wait until the pipe has taken everything. Not on the loop's thread."""
-        if sys.platform == "win32":
-            raise NotImplementedError
-        while (self.unsent or self._ready) and not self._closed:
-            poll = select.poll()
-            poll.register(self._writer, select.POLLOUT)
-            poll.poll(LOOK_MS)
-            self.push()
-
-    def wait_for_room(self) -> None:
-        """Wait while more waits than should. Not on the loop's thread, and not on the one that reads the lane."""
-        if self.full:
-            with self._room:
-                self._blocked += 1
-                self._room.wait_for(lambda: self._closed or not self.full)
-                self._blocked -= 1
-
-    def wake(self) -> None:
-        """Let the lane's thread look again."""
-        with self._waking:
-            if not self._closed:
-                try:
-                    os.write(self._wake_writer, b"\0")
-                except BlockingIOError:
-                    pass  # it is awake
-
-    def woken(self) -> None:
-        """The lane's thread is awake."""
-        try:
-            os.read(self.wake_reader, 4096)
-        except BlockingIOError:
-            pass
-
-    def close(self) -> None:
-        """Write nothing any more. Called by the lane's thread, before it closes the lane."""
-        with self._waking:
-            self._closed = True
-            os.close(self.wake_reader)
-            os.close(self._wake_writer)
-        with self._writing, self._room:
-            self._drop()
-            self._room.notify_all()
-
-    def _drop(self) -> None:
-        self._ready.clear()
-        self._pieces.clear()
-        self.unsent = 0
-
-    def _write(self) -> bool:
-        """Write all that is there; False where the pipe is full. The lock is held."""
-        pieces = self._pieces
-        while True:
-            while pieces:
-                piece = pieces[0]
-                try:
-                    sent = os.write(self._writer, piece)
-                except BlockingIOError:
-                    return False
-                except OSError:  # the host is about to close the lane
-                    self._drop()
-                    return True
-                self.unsent -= sent
-                if sent == len(piece):
-                    pieces.popleft()
-                else:
-                    pieces[0] = piece[sent:]
-                if self._blocked and not self.full:
-                    with self._room:
-                        self._room.notify_all()
-            try:
-                frame = self._ready.popleft()
-            except IndexError:
-                return True
-            for part in frame:
-                view = memoryview(part)
-                view = view if view.ndim == 1 and view.itemsize == 1 else view.cast("B")
-                self.unsent += len(view)
-                pieces.append(view)

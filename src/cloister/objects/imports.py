@@ -120,6 +120,11 @@ class Imports:
         for name, cls in list(other._expected.items()):
             self.expect(name, cls)
 
+    def held(self, number: int) -> Proxy | None:
+        """The proxy of an object, where this side has one."""
+        held = self._held.get(number)
+        return None if held is None else held()
+
     def hold(self, handle: Any, number: int) -> None:
         """Note that a handle, received once, holds an object; it is released when the handle dies."""
         held = _Held(handle, self._let_go)

@@ -24,7 +24,8 @@ READY             18  guest           []
 FAILED            19  guest           [exception]: the set-up failed; the guest ends
 BEAT              20  guest           [sequence, CPU time in ns, [[lane, number] of each call that runs, …]]
 LANE              21  host            [lane, role, ticket] and two descriptors: the guest's read and write end
-WANT_LANE         22  guest           [ticket]: a thread of the guest's own wants to call the host
+WANT_LANE         22  guest           [ticket]: a thread of the guest's own wants to call the host; [ticket, role]: so
+                                      does a loop of the guest's, where the role is GUEST_SHARED
 CANCEL            23  host            [lane, number]: raise in the code that serves this call; ignored if it is over
 RELEASE           24  both            [[object, how often received, how often sent home], …]
 LOG               25  guest           [name, level, message, created, path, line, function, thread, exception text]
@@ -103,3 +104,5 @@ class Role(IntEnum):
     """A call lane on which a thread of the guest's own calls the host."""
     MAIN_ONLY = 4
     """As MAIN; but where the main thread is held up, the lane waits for it, and no other thread serves it instead."""
+    GUEST_SHARED = 5
+    """Many calls at once, by number, of a loop of the guest's; the host serves it."""

@@ -1,0 +1,178 @@
+"""A shared lane on which a loop of the guest's calls this program: many calls at once, served by a bounded crew.
+
+The watcher waits until the lane speaks; a thread of the crew then reads once, and each call is a job of the crew. What
+is called may call the guest again, on the lane of the thread that runs it. Reading stops while `MAX_OPEN` calls are
+open or the guest does not read its answers, so a guest can't make this program grow. Which messages there are is in
+`cloister.wire.messages`, the guest's end in `cloister.guest.awaiting`.
+
+The lane is closed by the thread that reads it at that moment, else by the watcher's.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import selectors
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from cloister import calling
+from cloister.errors import MarshalError, ProtocolError
+from cloister.lanes.conversation import Call, raise_frame, read_call, reply_frame
+from cloister.lanes.frame_lane import READ_BYTES
+from cloister.lanes.outgoing import Outgoing
+from cloister.levels.watcher import watcher
+from cloister.objects.exports import Misaimed
+from cloister.report import Reason
+from cloister.wire.frames import FrameDecoder
+from cloister.wire.messages import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.domain.crew import Crew
+    from cloister.domain.life import Life
+    from cloister.pipes.duplex import LaneEnd
+    from cloister.wire.frames import Buffer, Frame
+    from cloister.wire.values import Codec
+
+__all__ = ["GuestShared"]
+
+MAX_OPEN: Final = 4096
+"""Calls of one lane that were read and have no answer yet."""
+
+
+class GuestShared:
+    """One shared lane of a guest's loop, and the calls that are open on it."""
+
+    def __init__(self, life: Life, crew: Crew, end: LaneEnd, gone: Callable[[GuestShared], None]) -> None:
+        """Serve it from now on; `gone` is told when the guest has closed it. Called by the watcher's thread."""
+        self._life, self._crew, self._end, self._gone = life, crew, end, gone
+        self._hearing, saying, copying = life.peer.shared_codecs()
+        self._spare: list[tuple[Codec, Codec]] = [(saying, copying)]
+        self._decoder = FrameDecoder()
+        self._out = Outgoing(end.writer, lambda: None)
+        self._lock = threading.RLock()  # a finalizer may end the domain while it is held
+        self._heard = 0
+        self._open = 0
+        self._reading = self._watching = self._closed = False
+        self._await()
+
+    def close(self) -> None:
+        """The guest has ended. Called by the watcher's thread."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            reading = self._reading
+        if not reading:
+            watcher.unwatch(self._end.reader)
+            self._end_it()
+
+    def disown(self) -> None:
+        """This is a forked child, which has none of the threads."""
+        if not self._closed:
+            self._closed = True
+            self._end.close()
+
+    def _end_it(self) -> None:
+        """Close the descriptors, which nobody watches any more."""
+        self._out.close()
+        self._end.close()
+        self._gone(self)
+
+    # -- the watcher's thread ----------------------------------------------------------------------------------------
+
+    def _await(self) -> None:
+        """Wait for more calls, unless enough are open."""
+        with self._lock:
+            if self._closed or self._watching or self._reading or self._open >= MAX_OPEN:
+                return
+            self._watching = True
+        watcher.watch(self._end.reader, selectors.EVENT_READ, self._on_ready)
+
+    def _on_ready(self) -> None:
+        watcher.unwatch(self._end.reader)
+        with self._lock:
+            self._watching = False
+            if self._closed:
+                return
+            self._reading = True
+        self._crew.run(self._read)
+
+    # -- a thread of the crew ----------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        alive = False
+        try:
+            data = os.read(self._end.reader, READ_BYTES)
+            self._decoder.feed(data)
+            while (frame := self._decoder.next_frame()) is not None:
+                self._take(frame)
+            alive = bool(data)
+        except OSError:
+            pass  # the guest is gone
+        except ProtocolError as error:
+            self._life.end_for(Reason.BAD_MESSAGE, str(error))
+        finally:
+            with self._lock:
+                self._reading = False
+                over = self._closed = self._closed or not alive
+            if over:
+                self._end_it()
+            else:
+                watcher.soon(self._await)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind != Kind.CALL:
+            raise ProtocolError(f"a frame of kind {frame.kind} has no place on a shared lane")
+        self._heard += 1
+        heard = read_call(self._hearing, frame, self._heard)
+        with self._lock:
+            self._open += 1
+        if type(heard) is Call:
+            self._crew.run(partial(self._serve, heard))
+        else:
+            self._answer(heard.number, None, heard.error)
+
+    def _serve(self, call: Call) -> None:
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = contextvars.copy_context().run(self._invoke, call)
+        except Misaimed as misaimed:
+            self._life.end_for(Reason.BAD_MESSAGE, str(misaimed))
+            return
+        except BaseException as raised:
+            error = raised
+        self._answer(call.number, value, error, call.copy)
+
+    def _invoke(self, call: Call) -> Any:
+        calling.adopt(call.options)
+        return self._life.peer.invoke(call)
+
+    def _answer(self, number: int, value: Any, error: BaseException | None, copy: bool = False) -> None:
+        try:
+            codecs = self._spare.pop()
+        except IndexError:
+            codecs = self._life.peer.shared_codecs()[1:]
+        self._out.put(self._encode(codecs, number, value, error, copy))
+        self._spare.append(codecs)
+        self._out.flush()  # a guest that does not read holds up its own calls, and nothing else
+        with self._lock:
+            self._open -= 1
+            held_up = not self._watching and not self._reading
+        if held_up:
+            watcher.soon(self._await)
+
+    def _encode(
+        self, codecs: tuple[Codec, Codec], number: int, value: Any, error: BaseException | None, copy: bool
+    ) -> list[Buffer]:
+        saying, copying = codecs
+        if error is None:
+            try:
+                return reply_frame(copying if copy else saying, number, value)
+            except MarshalError as refused:
+                error = refused
+        return raise_frame(saying, number, self._life.peer.describe(error))
