@@ -86,8 +86,11 @@ class Awaiting:
             except RuntimeError:  # the loop was closed meanwhile
                 end.close()
 
+        def refused(why: str) -> None:
+            lane.stop_from_afar(lambda: OSError(why))
+
         lane = self._lanes[loop] = LoopShared(loop, (hearing, saying), peer.rebuild, _given_up, over)
-        peer.open_shared(opened)
+        peer.open_shared(opened, refused)
         return lane
 
 

@@ -146,12 +146,12 @@ class Control:
         number, end = slot[1]
         return number, end
 
-    def open_shared(self, opened: Callable[[int, LaneEnd], None]) -> None:
-        """Ask the host for a shared lane; `opened` gets it, on the control thread, and must not wait."""
+    def open_shared(self, opened: Callable[[int, LaneEnd], None], refused: Callable[[str], None]) -> None:
+        """Ask the host for a shared lane. `opened` gets it, or `refused` why there is none; on the control thread."""
         with self._sending:
             self._last_ticket += 1
             ticket = self._last_ticket
-        self._tickets[ticket] = [None, opened]
+        self._tickets[ticket] = [None, opened, refused]
         self.send(Kind.WANT_LANE, ticket, int(Role.GUEST_SHARED))
 
     # -- the thread --------------------------------------------------------------------------------------------------
@@ -222,7 +222,9 @@ class Control:
             case Kind.NO_LANE:
                 ticket, text = body
                 slot = self._tickets.pop(ticket, None)
-                if slot is not None:
+                if slot is not None and slot[0] is None:
+                    slot[2](str(text))
+                elif slot is not None:
                     slot[1] = str(text)
                     slot[0].set()
             case Kind.DESCRIPTOR:

@@ -59,7 +59,7 @@ class HostPeer(Peer):
         self.page = page
         self.open_lane: Callable[[], tuple[int, LaneEnd]] = _no_lane
         """Asks the host for a lane of the calling thread's own; set by the control channel."""
-        self.open_shared: Callable[[Callable[[int, LaneEnd], None]], None] = _no_shared_lane
+        self.open_shared: Callable[[Callable[[int, LaneEnd], None], Callable[[str], None]], None] = _no_shared_lane
         """Asks the host for a shared lane for a loop; set by the control channel."""
         self.report: Callable[[str, BaseException], None] = _nowhere
         """Tells the host of an exception that no caller waits for; set by the control channel."""
@@ -398,7 +398,7 @@ def _no_lane() -> tuple[int, LaneEnd]:
     raise RuntimeError("the control channel is not up yet")
 
 
-def _no_shared_lane(opened: Callable[[int, LaneEnd], None]) -> None:
+def _no_shared_lane(opened: Callable[[int, LaneEnd], None], refused: Callable[[str], None]) -> None:
     raise RuntimeError("the control channel is not up yet")
 
 
