@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import cloister
+import cloister.aio
 from cloister import calling
 from cloister.errors import CallTimeout
 
@@ -204,3 +206,30 @@ def test_main_loop_awaits_the_host(make: Make, modules: Any) -> None:
     domain = make(setup=cloister.Setup(path=[modules], main_loop="asyncio"))
     assert domain.call("coroutines:progress", lambda step: domain.call("coroutines:echo", step), 5) == [0, 1, 2, 3, 4]
     assert domain.call("coroutines:together", lambda number: number, 100) == list(range(100))
+
+
+def test_host_with_a_loop_is_awaited_by_its_guest(modules: Any) -> None:
+    """A guest's coroutine awaits call-backs of an asyncio host, coroutines and functions, also nested in each other."""
+
+    async def main() -> None:
+        async with cloister.aio.Domain("awaited", setup=cloister.Setup(path=[modules]), echo=False) as domain:
+            loop = asyncio.get_running_loop()
+
+            async def tell(step: int) -> int:
+                assert asyncio.get_running_loop() is loop
+                await asyncio.sleep(0)
+                return step * 2
+
+            async def up(depth: int) -> int:
+                return int(await domain.call("coroutines:descend", up, depth))
+
+            assert await domain.call("coroutines:progress", tell, 5) == [0, 2, 4, 6, 8]
+            assert await domain.call("coroutines:progress", lambda step: step, 3) == [0, 1, 2]
+            assert await domain.call("coroutines:together", tell, 300) == [2 * step for step in range(300)]
+            assert await up(12) == 12
+            account: Any = await domain.create("coroutines:Account")
+            async with account:
+                assert await account.add(3) == 3
+            assert await account.history() == ["entered", "left"]
+
+    asyncio.run(main())

@@ -18,6 +18,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling
@@ -31,6 +32,7 @@ from cloister.wire.messages import Role
 
 if TYPE_CHECKING:
     from cloister.aio.peer import LoopPeer
+    from cloister.domain.guest_shared import Answer
     from cloister.domain.life import Life
     from cloister.errors import CallTimeout
     from cloister.lanes.conversation import Call
@@ -62,12 +64,15 @@ class LoopThreads(GuestThreads):
 
     # -- lanes -------------------------------------------------------------------------------------------------------
 
-    def open_lane(self, ticket: int) -> None:
+    def open_lane(self, ticket: int, role: Role = Role.GUEST) -> None:
         """Open a lane for the thread that asked with this ticket. Raises ProtocolError where it has too many.
 
         Runs on the watcher's thread; the rest follows on a loop. Where no loop uses the domain any more, the thread in
         the guest gets no lane, and its call fails there after a while.
         """
+        if role is not Role.GUEST:
+            super().open_lane(ticket, role)
+            return
         life = self._life
         if life.over or life.stopping:
             return
@@ -78,6 +83,47 @@ class LoopThreads(GuestThreads):
                 loop.call_soon_threadsafe(self._open_on, loop, ticket)
                 return
         _log.error("domain %r: a thread of its own can't call this program: no event loop uses it now", life.name)
+
+    def run_shared(self, call: Call, answer: Answer) -> None:
+        """Run a call of a loop of the guest's on the loop of the call that it belongs to, else on one that there is."""
+        caller = self._peer.caller(_strand_of(call))
+        for loop in self._peer.loops() if caller is None else [caller.get_loop()]:
+            with contextlib.suppress(RuntimeError):  # it was closed this moment
+                loop.call_soon_threadsafe(self._begin_shared, loop, call, answer)
+                return
+        answer(None, RuntimeError("no event loop of the host uses this domain now, so none can run the call"))
+
+    def _begin_shared(self, loop: asyncio.AbstractEventLoop, call: Call, answer: Answer) -> None:
+        caller = self._peer.caller(_strand_of(call))
+        context = contextvars.copy_context() if caller is None else caller.context.copy()
+
+        def end(value: Any, error: BaseException | None) -> None:
+            if isinstance(error, asyncio.CancelledError):
+                error = CallCancelled(f"{call.name}() was cancelled in the host")
+            self._crew.run(partial(answer, value, error))  # it may wait for the guest, and a loop may not
+
+        def invoke() -> Any:
+            serving.set(None)
+            return self._invoke_shared(call)
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            end(task.result() if error is None else None, error)
+
+        try:
+            value = context.run(invoke)
+        except BaseException as error:
+            end(None, error)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+            return
+        if not inspect.isawaitable(value):
+            end(value, None)
+            return
+        task = loop.create_task(_awaited(value), name=f"call-back {call.name}()", context=context)
+        self._tasks.add(task)
+        task.add_done_callback(done)
 
     def _open_on(self, loop: asyncio.AbstractEventLoop, ticket: int) -> None:
         life, peer = self._life, self._peer
@@ -204,6 +250,11 @@ class LoopThreads(GuestThreads):
             self._peer.lane_over(lane, cause)
         else:
             lane.fail(self._life.error)
+
+
+def _strand_of(call: Call) -> int:
+    strand = call.options.get("strand", call.options.get("logical"))
+    return strand if type(strand) is int else 0
 
 
 async def _awaited(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """A shared lane on which a loop of the guest's calls this program: many calls at once, served by a bounded crew.
 
-The watcher waits until the lane speaks; a thread of the crew then reads once, and each call is a job of the crew. What
-is called may call the guest again, on the lane of the thread that runs it. Reading stops while `MAX_OPEN` calls are
+The watcher waits until the lane speaks; a thread of the crew then reads once. How the calls are run is in
+`guest_threads`, and for a host with event loops in `cloister.aio.callbacks`. Reading stops while `MAX_OPEN` calls are
 open or the guest does not read its answers, so a guest can't make this program grow. Which messages there are is in
 `cloister.wire.messages`, the guest's end in `cloister.guest.awaiting`.
 
@@ -10,14 +10,12 @@ The lane is closed by the thread that reads it at that moment, else by the watch
 
 from __future__ import annotations
 
-import contextvars
 import os
 import selectors
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from cloister import calling
 from cloister.errors import MarshalError, ProtocolError
 from cloister.lanes.conversation import Call, raise_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import READ_BYTES
@@ -37,7 +35,10 @@ if TYPE_CHECKING:
     from cloister.wire.frames import Buffer, Frame
     from cloister.wire.values import Codec
 
-__all__ = ["GuestShared"]
+__all__ = ["Answer", "GuestShared"]
+
+Answer: TypeAlias = "Callable[[Any, BaseException | None], None]"
+"""Takes the result of a call, or its exception."""
 
 MAX_OPEN: Final = 4096
 """Calls of one lane that were read and have no answer yet."""
@@ -46,9 +47,20 @@ MAX_OPEN: Final = 4096
 class GuestShared:
     """One shared lane of a guest's loop, and the calls that are open on it."""
 
-    def __init__(self, life: Life, crew: Crew, end: LaneEnd, gone: Callable[[GuestShared], None]) -> None:
-        """Serve it from now on; `gone` is told when the guest has closed it. Called by the watcher's thread."""
-        self._life, self._crew, self._end, self._gone = life, crew, end, gone
+    def __init__(
+        self,
+        life: Life,
+        crew: Crew,
+        end: LaneEnd,
+        gone: Callable[[GuestShared], None],
+        run: Callable[[Call, Answer], None],
+    ) -> None:
+        """Serve it from now on. Called by the watcher's thread.
+
+        `run` begins a call, and gives its result or exception to an `Answer`, on a thread that may wait for the guest
+        to read. `gone` is told when the guest has closed the lane.
+        """
+        self._life, self._crew, self._end, self._gone, self._run = life, crew, end, gone, run
         self._hearing, saying, copying = life.peer.shared_codecs()
         self._spare: list[tuple[Codec, Codec]] = [(saying, copying)]
         self._decoder = FrameDecoder()
@@ -132,25 +144,16 @@ class GuestShared:
         with self._lock:
             self._open += 1
         if type(heard) is Call:
-            self._crew.run(partial(self._serve, heard))
+            self._run(heard, partial(self._over, heard))
         else:
             self._answer(heard.number, None, heard.error)
 
-    def _serve(self, call: Call) -> None:
-        value: Any = None
-        error: BaseException | None = None
-        try:
-            value = contextvars.copy_context().run(self._invoke, call)
-        except Misaimed as misaimed:
-            self._life.end_for(Reason.BAD_MESSAGE, str(misaimed))
-            return
-        except BaseException as raised:
-            error = raised
-        self._answer(call.number, value, error, call.copy)
-
-    def _invoke(self, call: Call) -> Any:
-        calling.adopt(call.options)
-        return self._life.peer.invoke(call)
+    def _over(self, call: Call, value: Any, error: BaseException | None) -> None:
+        """A call is over."""
+        if isinstance(error, Misaimed):
+            self._life.end_for(Reason.BAD_MESSAGE, str(error))
+        else:
+            self._answer(call.number, value, error, call.copy)
 
     def _answer(self, number: int, value: Any, error: BaseException | None, copy: bool = False) -> None:
         try:

@@ -10,10 +10,13 @@ last moment: it is closed only by the thread that serves it, or here.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import selectors
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from cloister import calling
 from cloister.domain.crew import Crew
 from cloister.domain.guest_shared import GuestShared
 from cloister.errors import CloisterError, ProtocolError
@@ -23,8 +26,10 @@ from cloister.report import Reason
 from cloister.wire.messages import Kind, Role
 
 if TYPE_CHECKING:
+    from cloister.domain.guest_shared import Answer
     from cloister.domain.life import Life
     from cloister.lanes.call_lane import CallLane
+    from cloister.lanes.conversation import Call
 
 __all__ = ["GuestThreads"]
 
@@ -68,7 +73,7 @@ class GuestThreads:
             return
         number = life.peer.new_number()
         if role is Role.GUEST_SHARED:
-            self._shared.add(GuestShared(life, self._crew, host, self._shared.discard))
+            self._shared.add(GuestShared(life, self._crew, host, self._shared.discard, self.run_shared))
             life.hand_over(number, role, ticket, guest)
             return
         lane = life.peer.guest_lane(number, host)
@@ -89,7 +94,27 @@ class GuestThreads:
             shared.close()
         self._shared.clear()
 
-    def disown(self) -> None:
+    def run_shared(self, call: Call, answer: Answer) -> None:
+        """Run a call of a loop of the guest's; `answer` takes its result or exception. Called by a thread of the crew.
+
+        What it calls may call the guest again, on the lane of the thread that runs it.
+        """
+        self._crew.run(partial(self._run_shared, call, answer))
+
+    def _run_shared(self, call: Call, answer: Answer) -> None:
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = contextvars.copy_context().run(self._invoke_shared, call)
+        except BaseException as raised:
+            error = raised
+        answer(value, error)
+
+    def _invoke_shared(self, call: Call) -> Any:
+        calling.adopt(call.options)
+        return self._life.peer.invoke(call)
+
+    def disown_shared(self) -> None:
         """This is a forked child: close the shared lanes; the others are the peer's, who closes them."""
         for shared in self._shared:
             shared.disown()

@@ -549,7 +549,7 @@ class Life:
         self.state = State.ENDED
         self._timers, self._waiters, self._mourners = [], [], []
         self.stops.disown()
-        self.guest_threads.disown()
+        self.guest_threads.disown_shared()
         self.channel.disown()
         self.process.disown()
         self.peer.disown(self.error)
