@@ -252,12 +252,26 @@ def test_arrivals_are_taken_once_and_forgotten() -> None:
     with pytest.raises(OSError, match="descriptor"):
         os.write(writer, b"x")
     taken = arrivals.take(1)
+    arrivals.take_in(4, None)
+    with pytest.raises(MarshalError, match="may open no more"):
+        arrivals.take(4)
     for parts in ([], ["raw", "rb"], ["nothing", "rb", "x"], ["text", 1], ["socket", "a", 1, 1, None]):
         with pytest.raises(MarshalError):
             unpack(os.dup(taken), parts)
     os.close(taken)
     assert pack(object()) is None
     assert pack(io.BytesIO()) is None
+
+
+@posix
+def test_guest_that_may_open_no_more_says_so(setup: cloister.Setup, text_file: Path) -> None:
+    """A file that the guest has no descriptor for fails its call at once, and nothing else."""
+    with cloister.Domain("full", setup=setup) as domain, open(text_file, "rb") as file:
+        domain.call("papers:allow_descriptors", 0)
+        with pytest.raises(MarshalError, match="may open no more"):
+            domain.call("papers:read", file)
+        domain.call("papers:allow_descriptors", 100)
+        assert domain.call("papers:read", file) == text_file.read_bytes()
 
 
 # -- from the host: a file without a descriptor ----------------------------------------------------------------------

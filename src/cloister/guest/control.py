@@ -228,8 +228,8 @@ class Control:
                     slot[1] = str(text)
                     slot[0].set()
             case Kind.DESCRIPTOR:
-                if self._descriptors:  # none comes where this process may not have another one
-                    self._peer.arrivals.take_in(body[0], self._descriptors.pop(0))
+                # None comes where this process may not have another one.
+                self._peer.arrivals.take_in(body[0], self._descriptors.pop(0) if self._descriptors else None)
             case Kind.NO_DESCRIPTOR:
                 self._peer.arrivals.forget(body[0])
             case Kind.RELEASE:

@@ -37,10 +37,10 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._here: dict[int, int] = {}
+        self._here: dict[int, int | None] = {}
 
-    def take_in(self, token: int, fd: int) -> None:
-        """Keep a descriptor until it is taken or forgotten."""
+    def take_in(self, token: int, fd: int | None) -> None:
+        """Keep a descriptor until it is taken or forgotten; None for one that the system did not let in."""
         with self._changed:
             self._here[token] = fd
             self._changed.notify_all()
@@ -58,7 +58,10 @@ class Arrivals:
         with self._changed:
             if not self._changed.wait_for(lambda: token in self._here, PATIENCE_S):
                 raise MarshalError("the descriptor of a file did not arrive")
-            return self._here.pop(token)
+            fd = self._here.pop(token)
+        if fd is None:
+            raise MarshalError("the descriptor of a file was lost: this process may open no more of them")
+        return fd
 
 
 def pack(value: Any) -> tuple[int, list[Any]] | None:
