@@ -12,23 +12,37 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import cloister
+from cloister import calling, waits
 
 JOIN_S = 20.0
+OWN = calling.logical_thread()
 Make = Callable[..., cloister.Domain]
 
 
 @contextlib.contextmanager
-def interrupted_after(seconds: float) -> Iterator[None]:
-    """Send SIGINT to the main thread, and expect the KeyboardInterrupt from what runs inside."""
+def interrupted_when(reached: Callable[[], object]) -> Iterator[None]:
+    """Send SIGINT to the main thread when a state is reached; expect the KeyboardInterrupt from what runs inside."""
     main = threading.main_thread().ident
     assert main is not None
-    timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT))
-    timer.start()
+
+    def send() -> None:
+        deadline = time.monotonic() + JOIN_S
+        while not reached() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    sender = threading.Thread(target=send)
+    sender.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             yield
     finally:
-        timer.join(JOIN_S)
+        sender.join(JOIN_S)
+
+
+def in_calls(domain: cloister.Domain, *names: str) -> Callable[[], bool]:
+    """A function that says whether this program waits for exactly these calls."""
+    return lambda: domain._life.peer.calls() == names
 
 
 def goes_on(domain: cloister.Domain) -> None:
@@ -41,14 +55,20 @@ def goes_on(domain: cloister.Domain) -> None:
 def test_while_a_call_waits(make: Make, limit: int | None) -> None:
     """While the guest computes, while it calls back, and while a nested call of the call-back waits."""
     domain = make(max_concurrency=limit)
-    domain.wait_ready(JOIN_S)
-    with interrupted_after(0.1):
+    domain.call("troubles:pid")
+    begun = threading.Event()
+    with interrupted_when(in_calls(domain, "troubles:compute")):
         domain.call("troubles:compute", 60)
     goes_on(domain)
-    with interrupted_after(0.1):
-        domain.call("troubles:call_back", lambda: time.sleep(60))
+
+    def wait() -> None:
+        begun.set()
+        time.sleep(60)
+
+    with interrupted_when(begun.is_set):
+        domain.call("troubles:call_back", wait)
     goes_on(domain)
-    with interrupted_after(0.1):
+    with interrupted_when(in_calls(domain, "troubles:call_back", "troubles:compute")):
         domain.call("troubles:call_back", lambda: domain.call("troubles:compute", 60))
     goes_on(domain)
 
@@ -56,7 +76,7 @@ def test_while_a_call_waits(make: Make, limit: int | None) -> None:
 def test_while_it_waits_for_the_domain(make: Make) -> None:
     """Before the domain is ready, and while another thread has the only place."""
     starting = make("starting", setup=cloister.Setup(initializer="time:sleep", initargs=[1.0]))
-    with interrupted_after(0.1):
+    with interrupted_when(lambda: starting._life.python):
         starting.call("operator:add", 1, 1)
     goes_on(starting)
     narrow = make("narrow", max_concurrency=1)
@@ -66,20 +86,21 @@ def test_while_it_waits_for_the_domain(make: Make) -> None:
         inside.set()
         release.wait(JOIN_S)
 
-    # Waits while the place is taken.
-    holder = threading.Thread(target=narrow.submit("operator:add", 1, 1).result)
-    holder.start()
-    holder.join(JOIN_S)
     holder = threading.Thread(target=lambda: _call_back(narrow, hold))
     holder.start()
     assert inside.wait(JOIN_S)
-    with interrupted_after(0.1):
+    with interrupted_when(main_thread_waits):
         narrow.call("operator:add", 1, 1)
-    with interrupted_after(0.1):
+    with interrupted_when(main_thread_waits):
         narrow.submit("operator:add", 1, 1).result()
     release.set()
     holder.join(JOIN_S)
     goes_on(narrow)
+
+
+def main_thread_waits() -> bool:
+    """Whether this thread is known to wait for something exclusive."""
+    return any(strand == OWN for strand, _ in list(waits._graph.waiting()))
 
 
 def _call_back(domain: cloister.Domain, function: Callable[[], None]) -> None:
@@ -90,9 +111,10 @@ def test_while_a_large_argument_is_on_its_way(make: Make) -> None:
     """In the middle of a message to a guest that does not read: the lane is lost, and nothing else."""
     domain = make()
     domain.wait_ready(JOIN_S)
-    domain.call("operator:add", 1, 1)
-    with interrupted_after(0.3):
+    sent = threading.Event()
+    with interrupted_when(sent.is_set):
         while True:
+            sent.set()
             domain.call("builtins:len", b"x" * 50_000_000)
     goes_on(domain)
 
@@ -100,9 +122,9 @@ def test_while_a_large_argument_is_on_its_way(make: Make) -> None:
 def test_while_it_waits_whether_a_call_stops(make: Make) -> None:
     """After the time-out of a call with `kill_after`: the caller goes, the domain is killed all the same."""
     domain = make()
-    domain.wait_ready(JOIN_S)
-    with interrupted_after(0.4):
-        domain.with_options(timeout=0.1, kill_after=0.8).call("troubles:hold_the_lock")
+    domain.call("troubles:pid")
+    with interrupted_when(lambda: domain._life.stops._open):
+        domain.with_options(timeout=0.3, kill_after=1.5).call("troubles:hold_the_lock")
     assert domain._life.wait_ended(JOIN_S)
     assert domain.report is not None
     assert domain.report.reason is cloister.Reason.CANCELLED

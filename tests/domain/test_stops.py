@@ -22,8 +22,9 @@ Make = Callable[..., cloister.Domain]
 
 
 def ready(domain: cloister.Domain) -> cloister.Domain:
-    """Wait until the domain serves calls."""
-    domain.wait_ready(JOIN_S)
+    """Wait until the domain serves calls, and has what they need: an import may be interrupted too."""
+    domain.call("troubles:pid")
+    domain.call("errands:thread_name")
     return domain
 
 
@@ -64,7 +65,7 @@ def test_native_code_that_holds_the_interpreter_lock_is_killed(make: Make, limit
     """Code that neither a message nor a signal stops is killed with its domain, and the report gives the reason."""
     domain = ready(make(max_concurrency=limit))
     with pytest.raises(CallTimeout) as raised:
-        domain.with_options(timeout=0.1, kill_after=0.1).call("troubles:hold_the_lock")
+        domain.with_options(timeout=0.5, kill_after=0.1).call("troubles:hold_the_lock")
     killed(raised.value, domain)
     assert raised.value.report is not None
     assert raised.value.report.detail == "troubles:hold_the_lock() was given up, and did not stop within 0.1 s"
@@ -78,7 +79,7 @@ def test_call_on_another_thread_than_the_main_one_is_watched_too(make: Make) -> 
 
     def work(name: tuple[object, ...]) -> None:
         with pytest.raises(CallTimeout) as raised:
-            domain.with_options(timeout=0.1, kill_after=1).call(*name)
+            domain.with_options(timeout=0.5, kill_after=1).call(*name)
         seen.append(raised.value)
 
     for name in (("troubles:compute", 60), ("troubles:hold_the_lock",)):
@@ -93,7 +94,7 @@ def test_submitted_call_is_killed_and_its_neighbours_get_the_report(make: Make) 
     """A submitted call that does not stop ends the domain: it fails as a time-out, the others with the same report."""
     domain = ready(make())
     other = domain.submit("troubles:sleep", 60)
-    late = domain.with_options(timeout=0.1, kill_after=0.1).submit("troubles:hold_the_lock")
+    late = domain.with_options(timeout=0.5, kill_after=0.1).submit("troubles:hold_the_lock")
     with pytest.raises(CallTimeout) as raised:
         late.result(JOIN_S)
     killed(raised.value, domain)
@@ -139,7 +140,7 @@ def test_nested_call_that_hangs_ends_the_call_around_it(make: Make) -> None:
 
     def inner() -> None:
         with pytest.raises(CallTimeout) as raised:
-            domain.with_options(timeout=0.1, kill_after=0.1).call("troubles:hold_the_lock")
+            domain.with_options(timeout=0.5, kill_after=0.1).call("troubles:hold_the_lock")
         seen.append(raised.value)
 
     with pytest.raises(DomainCrashed) as crashed:
@@ -153,7 +154,7 @@ def test_keyboard_interrupt_of_a_call_that_hangs(make: Make) -> None:
     domain = ready(make())
     main = threading.main_thread().ident
     assert main is not None
-    timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+    timer = threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         domain.with_options(kill_after=0.1).call("troubles:hold_the_lock")
@@ -166,10 +167,10 @@ def test_keyboard_interrupt_of_a_call_that_hangs(make: Make) -> None:
 def test_end_of_the_domain_while_the_caller_waits_is_told(make: Make) -> None:
     """Where the domain ends by itself, or is unloaded, before it is known, the error carries that end."""
     domain = ready(make())
-    timer = threading.Timer(0.5, domain.kill)
+    timer = threading.Timer(1.0, domain.kill)
     timer.start()
     with pytest.raises(CallTimeout, match="ended before it had stopped: killed") as raised:
-        domain.with_options(timeout=0.1, kill_after=JOIN_S).call("troubles:hold_the_lock")
+        domain.with_options(timeout=0.5, kill_after=JOIN_S).call("troubles:hold_the_lock")
     timer.join(JOIN_S)
     assert raised.value.report is domain.report is not None
     with pytest.raises(CallTimeout) as copied:
@@ -252,7 +253,7 @@ def test_coroutine_is_cancelled_and_one_that_swallows_that_is_killed(make: Make,
     domain = ready(make())
 
     def run(name: str, kill_after: float) -> object:
-        view = domain.with_options(timeout=0.2, kill_after=kill_after)
+        view = domain.with_options(timeout=0.5, kill_after=kill_after)
         return view.submit(name, 60).result(JOIN_S) if submitted else view.call(name, 60)
 
     with pytest.raises(CallTimeout) as raised:
