@@ -149,6 +149,7 @@ def test_reload_that_fails_leaves_all_as_it_was(domain: Domain, code: Path, make
 def test_views_handlers_and_resolvers_go_along(make: Make, journal: Journal) -> None:
     """A view that was made before calls the new domain; handlers given later hear of it, and are asked by it."""
     domain = make()
+    domain.wait_ready(20)
     view = domain.with_options(timeout=20)
     ready: list[int | None] = []
     domain.on(events.Ready, lambda event: ready.append(event.pid))

@@ -167,6 +167,29 @@ def test_build_that_was_killed_is_not_used(make: Make, journal: Journal, slow_uv
 
 
 @pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("end", ["kill", "exit"])
+def test_build_ends_with_its_host(slow_uv: Path, end: str) -> None:
+    """A host that is killed, or that exits, in the middle of a build takes the process that builds and uv with it."""
+    program = (
+        "import sys, cloister; from cloister import events\n"
+        "def tell(event):\n    if 'begun' in event.line: print(event.pid, event.line.split()[1], flush=True)\n"
+        "domain = cloister.Domain('a', setup=cloister.Setup(requirements=['acme']), on={events.Building: tell})\n"
+        "sys.stdin.read()\n"
+    )
+    host = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert host.stdout is not None
+    assert host.stdin is not None
+    builder, uv = map(int, host.stdout.readline().split())
+    assert is_running(builder)
+    assert is_running(uv)
+    if end == "kill":
+        host.kill()
+    host.communicate(timeout=20)
+    wait_until(lambda: not is_running(builder) and not is_running(uv))
+    assert not slow_uv.exists()
+
+
+@pytest.mark.usefixtures("cache")
 def test_many_processes_build_the_same_one(tmp_path: Path) -> None:
     """Four processes at once: one builds, all get the same interpreter, and it works."""
     program = (
