@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 
@@ -299,6 +300,55 @@ def test_proxies_and_contexts_are_not_copied() -> None:
     assert copy.deepcopy(home) is copy.copy(home) is home
     with pytest.raises(MarshalError, match="a place in this domain"):
         pickle.dumps(home)
+
+
+def test_operators_and_protocols_reach_through_a_proxy() -> None:
+    """S46: a proxy is called, entered, iterated, compared and added as its object is; a generic class stays generic."""
+    kind = TypeVar("kind")
+
+    @cloister.synchronized
+    class Much(Generic[kind]):
+        __slots__ = ("left",)
+
+        def __init__(self) -> None:
+            self.left = False
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.left = True
+
+        def __call__(self, number: int) -> int:
+            return number
+
+        def __iter__(self) -> Iterator[int]:
+            yield from (1, 2)
+
+        def __bool__(self) -> bool:
+            return False
+
+        def __add__(self, other: int) -> str:
+            return f"plus {other}"
+
+        def __lt__(self, other: object) -> bool:
+            return True
+
+    made: Any = Much[int]()
+    with made as entered:
+        assert entered is made
+    assert (made(3), list(made), bool(made), made + 1, made < 1, made.left) == (3, [1, 2], False, "plus 1", True, True)
+    number: Any = cloister.synchronized(int)
+    assert (number(4) + 1, number(4) == 4) == (5, True)
+
+
+def test_an_exception_is_not_bound() -> None:
+    """S46: a class of exceptions is refused, because a proxy of one could not be raised."""
+    with pytest.raises(TypeError, match=r"Lost: an exception can't be bound"):
+
+        @cloister.synchronized
+        class Lost(Exception):
+            pass
 
 
 def test_only_classes_are_bound() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
 import cloister
+from cloister import calling
 from cloister.contexts.turn import Pass, Turn
 from cloister.errors import CallTimeout
 
@@ -307,8 +310,6 @@ def test_an_async_method_is_refused() -> None:
 
 def test_a_task_that_is_started_inside_begins_outside() -> None:
     """S46: a thread that is started inside, even with its context variables, is in the default context."""
-    import contextvars
-
     made: Any = cloister.synchronized(_Made)
     one = made()
     seen: list[Any] = []
@@ -407,6 +408,29 @@ def test_two_objects_that_wait_for_each_other_are_a_deadlock() -> None:
     assert "one at a time" in str(errors[0])
     assert one.here().is_synchronized
     assert two.here().is_synchronized
+
+
+def test_copies_of_one_context_on_several_threads_take_turns() -> None:
+    """O02: threads that run copies of one strand's context variables take turns; that is no deadlock."""
+    made: Any = cloister.synchronized(_Made)
+    one = made()
+    inside: list[int] = []
+
+    def visit() -> None:
+        def look() -> None:
+            inside.append(1)
+            time.sleep(0.001)
+            assert inside == [1]
+            inside.clear()
+
+        for _ in range(5):
+            one.call(look)
+
+    variables = contextvars.copy_context()
+    variables.run(calling.begin_strand)
+    with _running(*[partial(variables.copy().run, visit) for _ in range(4)]):
+        pass
+    assert not inside
 
 
 def test_a_turn_that_is_handed_over_is_no_deadlock() -> None:

@@ -46,6 +46,10 @@ class ContextBoundType(type):
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
         super().__init__(name, bases, namespace, **options)
+        if issubclass(cls, BaseException):
+            raise TypeError(
+                f"{cls.__qualname__}: an exception can't be bound to a context, for a proxy can't be raised"
+            )
         for member in dir(cls):
             if public_name(member) or member in SPECIAL:
                 add_door(cls, member)
@@ -91,6 +95,8 @@ def _demand(cls: type, change: Callable[[Demand], Demand]) -> Any:
         raise TypeError(f"{cls!r} is not a class; context-bound are the objects of classes")
     if not issubclass(cls, ContextBound):
         words = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
+        if "__orig_bases__" in cls.__dict__:
+            words["__orig_bases__"] = cls.__dict__["__orig_bases__"]  # so that it stays generic
         cls = _bound_type(type(cls))(cls.__name__, (cls, ContextBound), words)
     made: Any = cls
     made._cloister_demand = change(made._cloister_demand)

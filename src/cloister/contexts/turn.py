@@ -13,6 +13,7 @@ Any thread may enter. The guard can be taken again by its own thread, because a 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -100,8 +101,10 @@ class Turn:
                 return
             gate = own.gate = threading.Lock()
             gate.acquire()
-            # Known before anybody can hand over to it, so that the graph never shows a wait that is over.
-            wait = waits.waiting(self._place, limit is not None, own.strand)
+            # Known before anybody can hand over to it, so that the graph never shows a wait that is over. Where another
+            # thread of its own strand is inside - a copy of its context variables runs there - the graph knows nothing.
+            alone = own.strand not in self.holders
+            wait = waits.waiting(self._place, limit is not None, own.strand) if alone else contextlib.nullcontext()
             wait.__enter__()
             self._waiting.append(own)
         try:
