@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -343,6 +345,51 @@ def test_leaving_is_allowed_at_any_moment() -> None:
     turn.leave(first)
     turn.step_in([])
     assert turn.holders == ()
+
+
+def test_what_is_interrupted_on_its_way_back_in_stays_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """O03: an exception while a call-out comes back leaves the turn to those who have it."""
+    turn = Turn(reentrant=True)
+    own, other = Pass(1), Pass(2)
+    other.thread += 1
+    turn.enter(own)
+    passes = turn.step_out()
+    turn.enter(other)
+
+    def interrupted(limit: float | None) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cloister.contexts.turn._slice", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        turn.step_in(passes)
+    assert (turn.holders, turn.waiting) == ((2,), 0)
+    assert turn.step_out() == []
+    turn.call_out(True)
+    turn.leave(own)
+    assert turn.holders == (2,)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork there")
+def test_a_fork_in_the_middle_of_a_call_can_use_the_object() -> None:
+    """S45: a child that is forked while another thread is inside of an object comes in, for it has that thread not."""
+    made: Any = cloister.synchronized(_Made)
+    one = made()
+    event, inside = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        inside.set()
+        assert event.wait(JOIN_S)
+
+    with _running(lambda: one.call(hold)):
+        assert inside.wait(JOIN_S)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # from 3.12 on, about threads
+            pid = os.fork()
+        if pid == 0:
+            os._exit(40 + one.here().is_synchronized)
+        _, status = os.waitpid(pid, 0)
+        event.set()
+    assert os.waitstatus_to_exitcode(status) == 41
 
 
 def test_a_forked_child_forgets_the_threads_that_it_does_not_have() -> None:

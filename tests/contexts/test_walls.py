@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import os
 import sys
@@ -149,6 +150,59 @@ def test_a_synchronized_object_of_the_host_serves_a_guest(domain: cloister.Domai
 
 def _ask_here(desk: Any) -> Any:
     return desk.here()
+
+
+@pytest.mark.parametrize("reentrant", [False, True], ids=["not re-entrant", "re-entrant"])
+def test_a_call_over_the_wall_is_a_call_out_of_the_host(domain: cloister.Domain, reentrant: bool) -> None:
+    """O03: while an object of the host waits for a domain, another thread comes in if it is re-entrant, else not."""
+
+    @cloister.synchronized(cloister.Synchronization.REQUIRES_NEW, reentrant=reentrant)
+    class Desk:
+        def ask(self, function: Callable[[], object]) -> Any:
+            return domain.create("hotel:Agile").call(function=function)
+
+        def here(self) -> bool:
+            return cloister.current_context().is_reentrant
+
+    desk: Any = Desk()
+    out, came_in = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def look() -> None:
+        assert out.wait(JOIN_S)
+        desk.here()
+        came_in.set()
+
+    def hold() -> None:
+        out.set()
+        seen.append(came_in.wait(JOIN_S if reentrant else 0.05))
+
+    other = threading.Thread(target=look)
+    other.start()
+    desk.ask(hold)
+    other.join(JOIN_S)
+    assert not other.is_alive()
+    assert seen == [reentrant]
+
+
+def test_a_call_over_the_wall_on_another_thread_leaves_nothing(domain: cloister.Domain) -> None:
+    """S46: a thread that a method starts with its context variables calls a domain as from the default context."""
+
+    @cloister.synchronized
+    class Desk:
+        def start(self) -> int:
+            results: list[int] = []
+            variables = contextvars.copy_context()
+
+            def ask() -> None:
+                results.append(domain.call("os:getpid"))
+
+            thread = threading.Thread(target=lambda: variables.run(ask))
+            thread.start()
+            thread.join(JOIN_S)
+            return results[0]
+
+    assert Desk().start() == domain.pid
 
 
 def test_a_generator_of_a_synchronized_object_crosses_the_wall(domain: cloister.Domain) -> None:
