@@ -42,10 +42,11 @@ def test_calls_objects_and_values_are_awaited(run: Run) -> None:
 
 
 def test_the_names_are_those_of_the_domain_for_threads() -> None:
-    """Whatever a domain for threads can do, a domain for asyncio can, under the same name."""
+    """Whatever a domain for threads can do, a domain for asyncio can, under the same name; but for durable objects."""
     threads = {name for name in dir(cloister.Domain) if not name.startswith("_")}
     loops = {name for name in dir(aio.Domain) if not name.startswith("_")}
-    assert loops == threads
+    assert threads - loops == {"changed", "reload"}
+    assert not loops - threads
 
 
 def test_exceptions_and_values_that_cannot_travel_fail_their_calls_alone(run: Run) -> None:
@@ -74,7 +75,7 @@ def test_syntax_that_cannot_wait_is_a_type_error_that_names_the_awaited_way(run:
     async def main() -> None:
         async with new() as domain:
             items = await domain.create("builtins:list", [1, 2, 3])
-            for use in (lambda: len(items), lambda: 2 in items, lambda: items < items, lambda: next(items)):
+            for use in (lambda: len(items), lambda: 2 in items, lambda: items < items, lambda: 2 in items):
                 with pytest.raises(TypeError, match=r"awaited"):
                     use()
             with pytest.raises(TypeError, match=r"ask\(proxy, '__setitem__', 0, 9\)"):
@@ -308,5 +309,46 @@ def test_one_way_calls_tell_their_errors_as_events(run: Run) -> None:
                 await asyncio.sleep(0.01)
             assert isinstance(told[0].error, ValueError)
             assert await aio.submit(items.count, 1) == 1
+
+    run(main())
+
+
+def test_streams_are_async_iterators(run: Run) -> None:
+    """A generator of the guest is read with `async for`, in batches; its exception comes at its place; it is closed."""
+
+    async def main() -> None:
+        async with new() as domain:
+            await domain.exec("def count(n):\n    for i in range(n):\n        yield i\n    1 / 0")
+            count = await domain.eval("count")
+            seen: list[int] = []
+            try:
+                async for number in await count(3000):
+                    seen.append(number)
+            except ZeroDivisionError:
+                seen.append(-1)
+            assert seen.pop() == -1
+            assert seen == list(range(3000))
+            numbers = await count(5)
+            with pytest.raises(TypeError, match="async for"):
+                list(numbers)
+            assert await anext(numbers) == 0
+            await numbers.aclose()
+            with pytest.raises(StopAsyncIteration):
+                await anext(numbers)
+
+    run(main())
+
+
+def test_contexts_are_entered_with_async_with(run: Run) -> None:
+    """A context of the guest is entered with `async with`, whichever kind it is; `with` says so."""
+
+    async def main() -> None:
+        async with new() as domain:
+            lock = await domain.create("threading:Semaphore", 1)
+            async with lock:
+                assert not await lock.acquire(False)
+            assert await lock.acquire(False)
+            with pytest.raises(TypeError, match="async with"), lock:
+                pass
 
     run(main())

@@ -10,14 +10,11 @@ call. Belongs to the thread of the loop on which it is awaited.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Final, NoReturn
 
 from cloister.objects.descriptions import Description
 from cloister.objects.proxies import Proxy, make_class
-
-if TYPE_CHECKING:
-    from cloister.objects.proxies import Callee
 
 __all__ = ["Attribute", "make_awaited_class"]
 
@@ -44,6 +41,13 @@ _AT_ONCE: Final[dict[str, str]] = {
 """The special methods whose answer Python wants at once."""
 _IDENTITY: Final = ("__eq__", "__ne__", "__hash__", "__bool__")
 """Answered here, by identity."""
+_INSTEAD: Final = (
+    ("__iter__", "`for`", "`async for`"),
+    ("__next__", "next()", "`anext()`"),
+    ("__enter__", "`with`", "`async with`"),
+    ("__exit__", "`with`", "`async with`"),
+)
+"""What has an awaited kind of its own in the language."""
 _LOCAL: Final = frozenset(("__str__", "__format__"))
 """What every object has; without a call it says what a proxy is."""
 
@@ -97,18 +101,11 @@ def make_awaited_class(description: Description, expected: type | None = None) -
     namespace["__getattr__"] = _get_attribute
     namespace["__setattr__"] = _refuse("__setattr__", "setting an attribute")
     namespace["__delattr__"] = _refuse("__delattr__", "deleting an attribute")
-    if "__iter__" in description.specials or "__next__" in description.specials:
-        namespace["__iter__"] = _refuse_instead("__iter__", "`for`", "`async for`")
-        namespace["__next__"] = _refuse_instead("__next__", "next()", "`anext()`")
-        if not hasattr(made, "__aiter__"):
-            namespace["__aiter__"] = _items
-    if "__getitem__" in description.specials and "__iter__" not in namespace:
+    for name, use, instead in _INSTEAD:
+        if hasattr(made, name):
+            namespace[name] = _refuse_instead(name, use, instead)
+    if "__getitem__" in description.specials and not hasattr(made, "__iter__"):
         namespace["__iter__"] = _refuse_instead("__iter__", "`for`", "a loop over awaited items")
-    if "__enter__" in description.specials or "__aenter__" in description.specials:
-        wanted = ("__aenter__", "__aexit__") if "__aenter__" in description.specials else ("__enter__", "__exit__")
-        namespace["__aenter__"], namespace["__aexit__"] = (vars(made)[name] for name in wanted)
-        namespace["__enter__"] = _refuse_instead("__enter__", "`with`", "`async with`")
-        namespace["__exit__"] = _refuse_instead("__exit__", "`with`", "`async with`")
     for name, value in namespace.items():
         setattr(made, name, value)
     if hasattr(reprlib.aRepr, f"repr_{made.__name__}"):
@@ -163,19 +160,3 @@ def _refuse_instead(name: str, use: str, instead: str) -> Callable[..., NoReturn
 
 def _always(self: Proxy) -> bool:
     return True
-
-
-async def _items(self: Proxy) -> AsyncIterator[Any]:
-    """The items of an iterable: its iterator is asked for first, and may be one that has to be asked for as well."""
-    iterator = await _call(self, "__iter__")
-    if isinstance(iterator, Proxy):
-        while items := await _call(iterator, "__next__"):
-            yield items[0]
-    else:
-        for item in iterator:
-            yield item
-
-
-def _call(proxy: Proxy, name: str) -> Any:
-    peer: Callee = proxy._cloister_peer
-    return peer.call(proxy._cloister_id, name, (), None)
