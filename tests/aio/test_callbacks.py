@@ -136,7 +136,7 @@ def test_gathered_nested_calls_take_other_lanes(run: Run) -> None:
     async def main() -> None:
         async with new() as domain:
 
-            async def fan_out() -> list[int]:
+            async def fan_out() -> object:
                 return await asyncio.gather(*(domain.submit("operator:add", number, 1) for number in range(10)))
 
             assert await domain.call("errands:call", fan_out) == list(range(1, 11))

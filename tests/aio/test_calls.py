@@ -106,12 +106,11 @@ def test_syntax_that_cannot_wait_is_a_type_error_that_names_the_awaited_way(run:
 def test_call_without_a_loop_says_so() -> None:
     """A call from code that no loop runs is refused, in words that name the other kind of domain."""
 
+    domain = new()
+
     async def make() -> object:
-        nonlocal domain
-        domain = new()
         return await domain.create("builtins:list", [])
 
-    domain: aio.Domain
     proxy: Any = asyncio.run(make())
     with pytest.raises(RuntimeError, match=r"running event loop.*cloister\.Domain"):
         proxy.append(1)

@@ -42,7 +42,7 @@ def test_call_backs_nest_on_the_one_lane(run: Run) -> None:
             assert await ping.play(pong, 60) == 60
             assert idents == {threading.get_ident()}
 
-            async def both() -> list[int]:
+            async def both() -> object:
                 return await asyncio.gather(domain.call("operator:add", 1, 1), domain.call("operator:add", 2, 2))
 
             assert await domain.call("errands:call", both) == [2, 4]

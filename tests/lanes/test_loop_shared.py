@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cloister.errors import CallCancelled, CallTimeout, MarshalError, ProtocolError
-from cloister.lanes import loop_end, loop_shared
+from cloister.lanes import loop_shared
 from cloister.lanes.conversation import Call, raise_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import LaneClosed
 from cloister.lanes.loop_shared import LoopCall, LoopShared
@@ -159,7 +159,7 @@ def test_calls_of_one_turn_leave_in_one_write(run: Run, monkeypatch: pytest.Monk
         return write(fd, data)
 
     async def body(both: Ends) -> None:
-        monkeypatch.setattr(loop_end.os, "write", counted)
+        monkeypatch.setattr(os, "write", counted)
         calls = [both.lane.submit(1, "f", (number,), None) for number in range(100)]
         assert len(writes) == 1
         assert len(await both.peer.next_calls(100)) == 100

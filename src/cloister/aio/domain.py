@@ -98,15 +98,35 @@ class Domain(DomainBase):
             return asyncio.ensure_future(self._call("call", target, list(args), kwargs))
         return self._send("call", targets.to_plain(target, self._life.peer.version), list(args), kwargs)
 
+    @overload
     def map(
         self,
-        target: Callable[..., T] | str,
+        target: Callable[..., T],
         /,
         *iterables: Any,
         chunksize: int = 1,
         buffersize: int = 64,
         return_exceptions: bool = False,
-    ) -> AsyncGenerator[T, None]:
+    ) -> AsyncGenerator[T, None]: ...
+    @overload
+    def map(
+        self,
+        target: str,
+        /,
+        *iterables: Any,
+        chunksize: int = 1,
+        buffersize: int = 64,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[Any, None]: ...
+    def map(
+        self,
+        target: Any,
+        /,
+        *iterables: Any,
+        chunksize: int = 1,
+        buffersize: int = 64,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[Any, None]:
         """Call a function for each item over there; give the results in order: ``async for result in domain.map(…)``.
 
         For several iterables side by side. `chunksize` items travel together, and run one after the other. At most

@@ -300,8 +300,10 @@ class SharedLane:
                 self._take(frame)
         self._hear_the_last(decoder, poll)
 
-    def _hear_the_last(self, decoder: FrameDecoder, poll: select.poll) -> None:
+    def _hear_the_last(self, decoder: FrameDecoder, poll: Any) -> None:
         """Take what lies in the pipe when the lane is closed: a guest that died has answered some calls before."""
+        if sys.platform == "win32":
+            raise NotImplementedError
         reader = self._end.reader
         taken = 0
         while taken < MAX_LAST_BYTES and dict(poll.poll(0)).get(reader, 0) & select.POLLIN:
