@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import zipfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cloister import aio
 from cloister.domain import events
 from cloister.domain.domain import Domain
 from cloister.domain.resolving import Found, Lookup
@@ -256,6 +258,24 @@ def test_domain_inside_a_domain_asks_upwards(make: Make) -> None:
     domain.exec(f"from cloister import Domain\nwith Domain('i') as i: value = i.eval({VALUE.format('lost')!r})")
     assert domain.eval("value") == "from above"
     assert [lookup.name for lookup in asked.lookups] == ["lost"]
+
+
+def test_handler_that_blocks_does_not_block_an_event_loop() -> None:
+    """A handler that waits for the loop gets what it waits for: the loop goes on while a lookup is answered."""
+    release = threading.Event()
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+
+        def handler(lookup: Lookup) -> Found:
+            loop.call_soon_threadsafe(release.set)
+            assert release.wait(5)
+            return Found(source="def f(): return 5")
+
+        async with aio.Domain("a", echo=False, setup=Setup(resolve={"module": handler})) as domain:
+            return await domain.call("lost:f")
+
+    assert asyncio.run(main()) == 5
 
 
 def test_loaded_modules_are_told_where_it_was_asked_for(make: Make, tmp_path: Path) -> None:

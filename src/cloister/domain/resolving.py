@@ -34,6 +34,9 @@ MAX_NAME: Final = 4096
 """Characters of a name that a guest may ask for."""
 
 _crew = Crew(16, "cloister-resolve")
+"""Runs handlers."""
+_asides = Crew(16, "cloister-lookup")
+"""Waits for handlers, where the host has an event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,12 @@ class Resolving:
         )
         return [None, "; ".join(failures)]
 
+    def resolve_aside(self, kind: Any, name: Any, requested_by: Any) -> Future[Any]:
+        """As `resolve`, on a thread of cloister's: for a host that must not wait."""
+        future: Future[Any] = Future()
+        _asides.run(partial(_run, future, self.resolve, kind, name, requested_by))
+        return future
+
     def _ask(self, handler: Handler, lookup: Lookup) -> list[Any] | None:
         future: Future[Any] = Future()
         _crew.run(partial(_run, future, handler, lookup))
@@ -162,8 +171,8 @@ class Resolving:
         return answer.to_plain(lookup.kind)
 
 
-def _run(future: Future[Any], handler: Handler, lookup: Lookup) -> None:
+def _run(future: Future[Any], function: Callable[..., Any], *args: Any) -> None:
     try:
-        future.set_result(handler(lookup))
+        future.set_result(function(*args))
     except BaseException as error:
         future.set_exception(error)
