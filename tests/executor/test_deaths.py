@@ -250,6 +250,25 @@ def test_killed_workers_end_everything(make_pool: Make) -> None:
         pool.submit(pow, 1, 1)
 
 
+def test_worker_that_is_done_before_its_kill_arrives_is_replaced(make_pool: Make) -> None:
+    """A task that ends in the moment in which its worker is to be killed has its result; another worker is started."""
+    pool = make_pool(1)
+    begun, release = threading.Event(), threading.Event()
+
+    def meet() -> bool:
+        begun.set()
+        return release.wait(PATIENCE_S)
+
+    pid = pool.submit("chores:pid").result(PATIENCE_S)
+    future = pool.submit("chores:call", meet)
+    assert begun.wait(PATIENCE_S)
+    for worker in pool._force._workers:
+        worker.doomed = worker.late = True  # as the watcher does, before it kills
+    release.set()
+    assert future.result(PATIENCE_S) is True
+    assert pool.submit("chores:pid").result(PATIENCE_S) != pid
+
+
 # -- starts ------------------------------------------------------------------------------------------------------------
 
 

@@ -49,7 +49,11 @@ def one_way(method: Callable[..., Any]) -> Callable[..., None]:
 
 
 def submit(method: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-    """Call a method of a proxy without waiting; the future has the result. Raises TypeError as `one_way`."""
+    """Call a method of a proxy without waiting; the future has the result. Raises TypeError as `one_way`.
+
+    Done-callbacks run on the thread that reads the answers of the domain (with `max_concurrency`, on the one that made
+    the call), so one that waits for another call to this domain waits for ever.
+    """
     peer, number, name = _method(method, "submit")
     future = peer.submit(number, name, args, kwargs)
     future.add_done_callback(lambda _, method=method: None)  # type: ignore[misc]  # it keeps the proxy until then
