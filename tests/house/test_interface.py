@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -91,3 +92,17 @@ def _public(module: ModuleType) -> list[tuple[str, object]]:
                 and not inspect.getdoc(getattr(thing, member))
             ]
     return found
+
+
+def test_the_import_is_quick_and_loads_no_extra() -> None:
+    """`import cloister` takes under 60 ms of CPU time; neither it nor `Domain` loads a library that is optional."""
+    program = (
+        "import sys, time; begun = time.process_time(); import cloister; print(time.process_time() - begun)\n"
+        "extras = set('attr msgspec numpy pandas polars pyarrow pydantic rich uvloop'.split())\n"
+        "cloister.Domain; found = extras & set(sys.modules); assert not found, found"
+    )
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=50).stdout)
+        for _ in range(3)
+    ]
+    assert min(seconds) < 0.06
