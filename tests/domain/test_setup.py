@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,18 @@ def test_two_domains_see_their_own_code_and_configuration(make: Make, tmp_path: 
     assert "shop" not in sys.modules
     domains[0].unload()
     assert domains[1].call("shop:who") == "two"
+
+
+def test_unloading_frees_everything_of_one_domain(make: Make) -> None:
+    """S48: after the end nothing of a domain is held here, its handlers and proxies neither; another one goes on."""
+    other = make("other")
+    domain = Domain("gone", echo=False, setup=Setup(resolve={"module": lambda lookup: None}, temp=True))
+    proxy = domain.with_options(durable=True).create("collections:Counter", "hello")
+    held: list[weakref.ref[Any]] = [weakref.ref(domain), weakref.ref(domain._life), weakref.ref(proxy)]
+    domain.unload()
+    del domain, proxy
+    wait_until(lambda: gc.collect() >= 0 and [each() for each in held] == [None] * 3)
+    assert other.eval("1 + 1") == 2
 
 
 def test_configuration_is_inherited_unless_given(make: Make) -> None:
