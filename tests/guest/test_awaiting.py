@@ -196,9 +196,11 @@ def test_domain_ends_while_its_loop_awaits_the_host(make: Make, end: str) -> Non
     for _ in range(20):
         assert begun.acquire(timeout=JOIN_S)
     getattr(domain, end)()
-    with pytest.raises((cloister.DomainUnloaded, cloister.DomainCrashed)):
-        future.result(JOIN_S)
-    release.set()
+    try:
+        with pytest.raises((cloister.DomainUnloaded, cloister.DomainCrashed)):
+            future.result(JOIN_S)
+    finally:
+        release.set()
 
 
 def test_main_loop_awaits_the_host(make: Make, modules: Any) -> None:

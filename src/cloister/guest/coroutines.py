@@ -100,6 +100,8 @@ class Started:
 
     def _over(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
+            if self._owner.closed:
+                return  # the domain ends, and its host tells the caller so
             if self.cancelled:
                 self._finish(None, CallCancelled(f"{self._name}() was cancelled: its caller does not wait any more"))
             else:
@@ -153,6 +155,11 @@ class Coroutines:
         self._ident = 0
         self._closed = False
         self._open = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether the domain is about to end."""
+        return self._closed
 
     @property
     def full(self) -> bool:
