@@ -82,7 +82,7 @@ class Running:
         self.cancelling = 0
         self.stop: Callable[[], None] | None = None
         """How the call is stopped that runs as a task while this thread waits for it; None where it runs here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may run and call the host while it is held
 
     def interrupt(self, number: int) -> None:
         """Raise `Interrupted` in this thread's call, unless it is over. Called by the control thread."""

@@ -30,7 +30,7 @@ class Pool:
         """`room` is how many jobs should wait at most; `space` is called when a job was taken from a full queue."""
         self._size, self._room, self._name, self._space = size, room, name, space
         self._jobs: deque[Callable[[], None]] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may run and call the host while it is held
         self._work = threading.Condition(self._lock)
         self._threads = 0
         self._idle = 0
