@@ -15,7 +15,7 @@ if find_spec("uvloop") is not None:
     # libuv opens a pipe for signals with the first loop of a process, and keeps it; no test leaks it.
     uvloop.new_event_loop().close()
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "run", "run_asyncio"]
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -34,3 +34,9 @@ def run(request: pytest.FixtureRequest) -> Run:
             runner.run(coroutine)
 
     return run_in_it
+
+
+@pytest.fixture(name="run")
+def run_asyncio() -> Run:
+    """As `run`, for what does not depend on the kind of loop: under asyncio alone."""
+    return asyncio.run

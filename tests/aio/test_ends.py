@@ -16,7 +16,7 @@ import cloister
 from cloister.errors import CallTimeout
 from tests.aio.domains import MODULES, new
 from tests.loops import Run as Run
-from tests.loops import run as run
+from tests.loops import run_asyncio as run_asyncio
 
 LIMIT_S = 30
 

@@ -10,7 +10,7 @@ import pytest
 from cloister.errors import DomainUnloaded
 from tests.aio.domains import new
 from tests.loops import Run as Run
-from tests.loops import run as run
+from tests.loops import run_asyncio as run_asyncio
 
 
 def test_one_call_at_a_time_on_the_main_thread(run: Run) -> None:
