@@ -83,11 +83,13 @@ def ignore(*_: object) -> None:
     """Do nothing with what came."""
 
 
-def allow_descriptors(more: int) -> None:
-    """Let this process open so many more descriptors."""
+def allow_descriptors(more: bool) -> None:
+    """Let this process open more descriptors, or not a single one."""
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, hard))
+    limit = 1024
+    if not more:
+        limit = os.dup(0)
+        os.close(limit)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

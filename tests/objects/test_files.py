@@ -267,10 +267,10 @@ def test_arrivals_are_taken_once_and_forgotten() -> None:
 def test_guest_that_may_open_no_more_says_so(setup: cloister.Setup, text_file: Path) -> None:
     """A file that the guest has no descriptor for fails its call at once, and nothing else."""
     with cloister.Domain("full", setup=setup) as domain, open(text_file, "rb") as file:
-        domain.call("papers:allow_descriptors", 0)
+        domain.call("papers:allow_descriptors", False)
         with pytest.raises(MarshalError, match="may open no more"):
             domain.call("papers:read", file)
-        domain.call("papers:allow_descriptors", 100)
+        domain.call("papers:allow_descriptors", True)
         assert domain.call("papers:read", file) == text_file.read_bytes()
 
 
