@@ -45,6 +45,7 @@ class LoopPeer(GuestPeer):
 
     def __init__(self, name: str, life: Life, page: Page | None, first: LaneEnd, max_concurrency: int | None) -> None:
         super().__init__(name, life, page, first, max_concurrency)
+        self.awaits = True
         self.imports.make_class = make_awaited_class
         aside = life.resolving.resolve_aside  # a handler may block; the loop must not
         self._service["resolve"] = lambda *asked: asyncio.wrap_future(aside(*asked))
