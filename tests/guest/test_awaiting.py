@@ -58,7 +58,7 @@ def test_coroutine_awaits_a_call_back(make: Make) -> None:
     assert told == list(range(50))
     assert domain.submit("coroutines:progress", tell, 3).result(JOIN_S) == [0, 2, 4]
     with pytest.raises(KeyError, match="'no'"):
-        domain.call("coroutines:progress", lambda step: {}["no"], 1)
+        domain.call("coroutines:progress", lambda step: dict[str, int]()["no"], 1)
 
 
 def test_loop_goes_on_while_the_host_works(make: Make) -> None:

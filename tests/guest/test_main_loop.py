@@ -144,7 +144,11 @@ def test_unload_ends_the_loop(make_with: Make, loop: str, doing: str, tmp_path: 
     """O05: Unload ends a domain whose main thread runs a loop, in whatever state it is; its exit hooks run."""
     domain = make_with(loop, stop_timeout=10, watchdog=cloister.Watchdog(beat=0.02))
     trace = tmp_path / "trace"
-    calls = {"blocked": ("loops:block", 60), "swallowing": ("loops:swallow_stop",), "waiting": ("loops:forever",)}
+    calls: dict[str, tuple[Any, ...]] = {
+        "blocked": ("loops:block", 60),
+        "swallowing": ("loops:swallow_stop",),
+        "waiting": ("loops:forever",),
+    }
     errors: list[BaseException] = []
     begun = threading.Event()
 
