@@ -32,7 +32,7 @@ def program(text: str, *, status: int = 0) -> str:
         check=False,
     )
     assert done.returncode == status, done.stderr
-    return done.stdout + done.stderr
+    return done.stdout
 
 
 def test_interpreter_exit_with_open_calls_does_not_hang() -> None:
