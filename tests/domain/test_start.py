@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cloister.domain import events
 from cloister.domain.domain import Domain
 from cloister.domain.life import State
 from cloister.domain.setup import Setup, Watchdog
-from cloister.errors import CallTimeout, LevelUnavailable, StartFailed
+from cloister.errors import CallTimeout, DomainCrashed, LevelUnavailable, StartFailed
 from cloister.levels import lifeline
 from cloister.report import Reason
 from tests.domain.journal import MODULES, Journal, wait_until
@@ -59,6 +60,7 @@ def test_connected_names_the_python_of_the_guest(make: Make, journal: Journal) -
     """S03: the connected event comes once, with name, pid and Python version."""
     domain = make("first")
     domain.wait_ready(10)
+    journal.wait_for(events.Connected)
     (event,) = journal.of(events.Connected)
     assert (event.domain, event.pid) == ("first", domain.pid)
     assert event.python == ".".join(map(str, sys.version_info[:3]))
@@ -187,9 +189,9 @@ def test_program_that_says_nothing_is_a_start_time_out(make: Make, tmp_path: Pat
 
 def test_initializer_that_hangs_is_a_start_time_out_with_stacks(make: Make) -> None:
     """An initializer that does not return is killed in time, and the report shows where it hung."""
-    domain = make(setup=Setup(path=[MODULES], initializer="troubles:sleep", initargs=(60.0,)), start_timeout=1.0)
+    domain = make(setup=Setup(path=[MODULES], initializer="troubles:sleep", initargs=(60.0,)), start_timeout=4.0)
     with pytest.raises(StartFailed) as caught:
-        domain.wait_ready(10)
+        domain.wait_ready(30)
     assert caught.value.report is not None
     assert caught.value.report.reason is Reason.START_TIMEOUT
     assert "in sleep" in caught.value.report.stacks
@@ -332,3 +334,14 @@ def test_endless_stop_and_beat_are_refused() -> None:
             Domain("endless", stop_timeout=endless)
         with pytest.raises(ValueError, match="beat is the seconds"):
             Watchdog(beat=endless)
+
+
+def test_guest_without_descriptors_says_why_it_serves_no_further_lane(make: Make, journal: Journal) -> None:
+    """A lane whose descriptors a guest can't take is an error by name; its control thread goes on."""
+    domain = make(setup=Setup(path=[MODULES]))
+    domain.call("papers:allow_descriptors", False)
+    with ThreadPoolExecutor(1) as other, pytest.raises(DomainCrashed):
+        other.submit(domain.call, "operator:neg", 1).result(30)
+    journal.wait_for(events.UnhandledException)
+    (event,) = journal.of(events.UnhandledException)
+    assert "no descriptor left for a lane" in str(event.error)

@@ -8,6 +8,7 @@ code that holds the interpreter lock stops this thread too; then no beat arrives
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import select
@@ -207,6 +208,9 @@ class Control:
             case Kind.LANE:
                 number, role, ticket = body
                 self._owed = [owed for owed in self._owed if owed[0] != number]  # of an earlier lane of this number
+                if len(self._descriptors) < 2:  # the kernel drops those that this process may not have
+                    self._without_lane(Role(role), ticket)
+                    return
                 end = LaneEnd(self._descriptors.pop(0), self._descriptors.pop(0))
                 if role in (Role.GUEST, Role.GUEST_SHARED):
                     self._deliver(ticket, number, end)
@@ -220,13 +224,7 @@ class Control:
                     self._peer.stop_serving(lane, number)
                 self._owe(lane, number)
             case Kind.NO_LANE:
-                ticket, text = body
-                slot = self._tickets.pop(ticket, None)
-                if slot is not None and slot[0] is None:
-                    slot[2](str(text))
-                elif slot is not None:
-                    slot[1] = str(text)
-                    slot[0].set()
+                self._refuse(body[0], str(body[1]))
             case Kind.DESCRIPTOR:
                 # None comes where this process may not have another one.
                 self._peer.arrivals.take_in(body[0], self._descriptors.pop(0) if self._descriptors else None)
@@ -277,6 +275,26 @@ class Control:
             return
         slot[1] = (number, end)
         slot[0].set()
+
+    def _refuse(self, ticket: int, text: str) -> None:
+        slot = self._tickets.pop(ticket, None)
+        if slot is not None and slot[0] is None:
+            slot[2](text)
+        elif slot is not None:
+            slot[1] = text
+            slot[0].set()
+
+    def _without_lane(self, role: Role, ticket: int) -> None:
+        """A lane has come without its descriptors. What the host says on it finds nobody, and it is told why."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+        error = OSError(
+            errno.EMFILE, "no descriptor left for a lane; the code here keeps too many files open"
+        )
+        if role in (Role.GUEST, Role.GUEST_SHARED):
+            self._refuse(ticket, str(error))
+        else:
+            self.send(Kind.EVENT, "open a lane", self._peer.describe(error))
 
     def _end_with_host(self) -> None:
         if sys.platform == "win32":
