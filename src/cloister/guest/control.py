@@ -288,9 +288,7 @@ class Control:
         """A lane has come without its descriptors. What the host says on it finds nobody, and it is told why."""
         while self._descriptors:
             os.close(self._descriptors.pop())
-        error = OSError(
-            errno.EMFILE, "no descriptor left for a lane; the code here keeps too many files open"
-        )
+        error = OSError(errno.EMFILE, "no descriptor left for a lane; the code here keeps too many files open")
         if role in (Role.GUEST, Role.GUEST_SHARED):
             self._refuse(ticket, str(error))
         else:
