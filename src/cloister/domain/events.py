@@ -1,7 +1,11 @@
-"""What happens to a domain, as objects: `domain.on(Ready, handler)`.
+"""What happens to a domain, as objects: `domain.on(Ready, handler)`, ``for event in domain.events(Output)``.
 
 Each event is given to its handlers once, in the order in which it happened, on a thread of cloister's that is not on
-the way of any call. A handler that raises is logged; one that is slow delays the later events of its own domain only.
+the way of any call. A handler that raises is logged, and told as an `UnhandledException`; one that is slow delays the
+later events of its own domain only.
+
+The order: `Building`, where there is something to build; `Connected`; `Ready`; `Unloading`, where it is unloaded and
+was ready; `Exited`, always the last one. All others come between `Connected` and `Exited`, when they happen.
 """
 
 from __future__ import annotations
@@ -14,13 +18,18 @@ __all__ = [
     "Building",
     "Connected",
     "Event",
+    "ExceptionRaised",
     "Exited",
     "ModuleLoaded",
     "Output",
+    "ProcessExit",
     "Ready",
     "ResolveFailed",
     "Responsive",
+    "Resumed",
+    "Suspended",
     "UnhandledException",
+    "Unloading",
     "Unresponsive",
 ]
 
@@ -90,18 +99,49 @@ class Responsive(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended(Event):
+    """`Domain.suspend` has stopped its process: nothing in it runs, and no beat is owed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Event):
+    """Its process goes on, after `Domain.resume`, or because it is to end."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnhandledException(Event):
-    """The guest raised something that no caller waits for: in a thread of its own, or in a one-way call."""
+    """Something was raised that no caller waits for: in a thread of the guest's own, in a task, in a one-way call, or
+    by a handler of another event."""
 
     where: str
-    """The name of the call, or ``"unhandled_exception"`` for a thread."""
+    """The name of the one-way call; ``"thread Thread-1"``, with the thread's name; ``"task"``; ``"main thread"``, which
+    ends the domain; ``"a handler of Ready"``."""
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
+class ExceptionRaised(Event):
+    """Code in the domain has raised an exception, whether anybody catches it or not. Each is told once, where it was
+    raised first; what is raised and caught in C is not seen, nor is what cloister itself raises.
+
+    Told only where a handler or a stream asks for this very type, because it makes every exception of the domain
+    slower. It needs Python 3.12 in the domain."""
+
+    kind: str
+    """The type, as ``module.name``."""
+    message: str
+    """What ``str()`` gives, at most 1,000 characters."""
+    file: str
+    line: int
+    function: str
+    thread: str
+    """The name of the thread."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleLoaded(Event):
-    """A module was loaded in the domain. Told only where a handler of this very type was given with ``on=``, because
-    the guest watches its imports for it."""
+    """A module was loaded in the domain. Told only where a handler or a stream asks for this very type, because the
+    guest watches its imports for it."""
 
     module: str
     file: str
@@ -111,13 +151,27 @@ class ModuleLoaded(Event):
 @dataclass(frozen=True, slots=True)
 class ResolveFailed(Event):
     """Something was looked for in the domain, and neither found there nor answered by a handler of `on_resolve`. Told
-    only where there is such a handler, or one of this very type was given with ``on=``."""
+    only where there is such a handler, or a handler or a stream asks for this very type."""
 
     kind: str
     """``"module"``, ``"type"`` or ``"resource"``."""
     name: str
     requested_by: str
     """The module whose code asked, as the guest says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unloading(Event):
+    """The domain is about to be unloaded, and still works: its handlers may call it, and everything in it.
+
+    First the handlers of its creator run, then those in the domain (see `CurrentDomain.on`), then it is asked to end.
+    Together they have as long as `stop_timeout`. A domain that crashes, is killed, or was not ready yet, has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExit(Event):
+    """The process that this code runs in ends, in order: an exit hook. Only for `CurrentDomain.on`; for the end of
+    another domain there is `Exited`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class DomainBase:
         Raises TypeError for what is no type of event, or can't be called.
         """
         check_handler(event, handler)
-        self._life.handlers.append((event, handler))
+        self._life.subscriptions.add(event, handler)
 
     def on_resolve(self, kind: str, handler: Callable[[Lookup], Found | os.PathLike[str] | None]) -> None:
         """Be asked when code over there does not find a ``"module"``, a ``"type"`` or a ``"resource"``.

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import itertools
 import selectors
-import threading
 import time
 import weakref
 from enum import Enum
@@ -33,11 +32,13 @@ from cloister.domain.guard import DUMP_S, Guard
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.guest_threads import GuestThreads
 from cloister.domain.listener import Listener
+from cloister.domain.moments import Moments
 from cloister.domain.output import Output
 from cloister.domain.reloading import Durables
 from cloister.domain.resolving import Resolving
 from cloister.domain.shadow import Shadow
 from cloister.domain.stops import Stops
+from cloister.domain.subscriptions import Subscriptions
 from cloister.errors import (
     CallTimeout,
     CannotUnload,
@@ -68,13 +69,8 @@ LANE_PATIENCE_S = 1.0
 """How long a guest may live on after it has closed a lane. One that ends does it a moment before."""
 FLUSH_S = 1.0
 """How long the last lines and events of a domain that is unloaded may take to be shown and handled."""
-MAX_WAITING_EVENTS = 10_000
-MAX_WAITING_BYTES = 16 * 1024 * 1024
-"""What may wait for slow handlers; more is dropped and counted."""
 MAX_WAITING_WORK = 10_000
 
-_handlers = Crew(8, "cloister-events")
-"""Runs the handlers of events, which are the user's."""
 _workers = Crew(8, "cloister-work")
 """Runs what is ours but may run a destructor or a reducer of the user's."""
 _identities = itertools.count(1)
@@ -105,8 +101,6 @@ class Life:
         """
         self.name = name
         self._make_peer = peer
-        self._waiters: list[Callable[[], object]] = []
-        self._mourners: list[Callable[[], object]] = []
         self.identity = next(_identities)
         self.options = options
         self.state = State.STARTING
@@ -119,11 +113,12 @@ class Life:
         self._failure: BaseException | None = None
         self._was_ready = False
         self._foreign = False
-        self._begin_locks()
+        self._moments = Moments()
+        self._lock = self._moments.lock
         self._timers: list[Timer] = []
-        self.queue = Queue(_handlers, MAX_WAITING_EVENTS, MAX_WAITING_BYTES)
+        self.subscriptions = Subscriptions(options.handlers)
+        self.queue = self.subscriptions.queue
         self.work = Queue(_workers, MAX_WAITING_WORK, MAX_WAITING_WORK)
-        self.handlers: list[tuple[type[events.Event], Callable[[Any], object]]] = list(options.handlers)
         self.resolving = Resolving(self)
         plan = start.plan(name, options.setup)
         self.building = plan.order is not None
@@ -158,11 +153,6 @@ class Life:
             self.guard.vitals.suspended = True
             self.send(Kind.BUILD, plan.order)
         watcher.soon(self._attach)
-
-    def _begin_locks(self) -> None:
-        self._lock = threading.RLock()  # a finalizer may call, or unload, while it is held
-        self._moved = threading.Condition(self._lock)
-        self._ended = threading.Event()
 
     def _spawn(self, command: list[str], environment: dict[str, str]) -> None:
         self.started = time.monotonic()
@@ -230,19 +220,18 @@ class Life:
                     f"domain {self.name!r} is not ready yet, and this finalizer runs on the thread that would learn of"
                     " it: its call was not made. Call wait_ready() before an object with such a finalizer is dropped"
                 )
-            with self._moved:
-                left = None if limit is None else max(0.0, limit - time.monotonic())
-                if not self._moved.wait_for(lambda: self.state is not State.STARTING, left):
-                    raise CallTimeout(f"the time for the call was up before domain {self.name!r} was ready")
-                state: State = self.state
-                if state is State.READY:
-                    return
+            left = None if limit is None else max(0.0, limit - time.monotonic())
+            if not self._moments.wait_moved(left):
+                raise CallTimeout(f"the time for the call was up before domain {self.name!r} was ready")
+            state: State = self.state
+            if state is State.READY:
+                return
         raise self.error()
 
     def ended(self, name: str) -> BaseException:
         """What a caller is told whose lane has failed: waits, for a bounded time, until the report is there."""
         for seconds in self.ending(name):
-            self._ended.wait(seconds)
+            self._moments.wait_ended(seconds)
         return self.error()
 
     def ending(self, name: str) -> Iterator[float]:
@@ -265,38 +254,16 @@ class Life:
     def bad_message(self, error: ProtocolError, name: str) -> BaseException:
         """End the domain because of what it sent; returns what the caller is told."""
         self.end_for(Reason.BAD_MESSAGE, f"{error} (while {name}() was called)")
-        self._ended.wait(KILL_S)
+        self._moments.wait_ended(KILL_S)
         return self.error()
 
     def when_moved(self, tell: Callable[[], object]) -> None:
-        """Call `tell` once it is ready or never will be: at once, or on another thread, which it must not hold up."""
-        with self._lock:
-            if self.state is State.STARTING:
-                self._waiters.append(tell)
-                return
-        tell()
+        """As `Moments.when_moved`."""
+        self._moments.when_moved(tell)
 
     def when_ended(self, tell: Callable[[], object]) -> None:
-        """Call `tell` once it has ended: at once, or on another thread, which it must not hold up."""
-        with self._lock:
-            if not self._ended.is_set():
-                self._mourners.append(tell)
-                return
-        tell()
-
-    def _tell_moved(self) -> None:
-        """Wake all who wait for the end of the start. The lock is held."""
-        self._moved.notify_all()
-        waiters, self._waiters = self._waiters, []
-        for tell in waiters:
-            tell()
-
-    def _tell_ended(self) -> None:
-        with self._lock:
-            self._ended.set()
-            mourners, self._mourners = self._mourners, []
-        for tell in mourners:
-            tell()
+        """As `Moments.when_ended`."""
+        self._moments.when_ended(tell)
 
     def stop(self) -> None:
         """Ask the guest to end; every further step follows by itself. Returns at once; idempotent."""
@@ -308,7 +275,7 @@ class Life:
             if self._doom is None:
                 self._doom = (Reason.UNLOADED, "")
             self.state = State.STOPPING
-            self._tell_moved()
+            self._moments.moved()
         if not self.python:  # nothing of the user's has run in it yet
             self.process.kill()
             return
@@ -339,7 +306,7 @@ class Life:
 
     def wait_ended(self, timeout: float | None = None) -> bool:
         """Wait for the end; False where it has not come in time."""
-        return self._foreign or self._ended.wait(timeout)
+        return self._foreign or self._moments.wait_ended(timeout)
 
     def _wait_gone(self, timeout: float) -> None:
         if not self.wait_ended(timeout):
@@ -404,10 +371,8 @@ class Life:
         self.tell(events.UnhandledException(self.name, self.process.pid, where, error))
 
     def tell(self, event: events.Event, size: int = 256) -> None:
-        """Give an event to its handlers, in order, elsewhere; `size` is about how many bytes it holds."""
-        for kind, handler in list(self.handlers):
-            if isinstance(event, kind):
-                self.queue.put(partial(handler, event), size, always=isinstance(event, events.Exited))
+        """Tell all who want to know; see `Subscriptions.tell`."""
+        self.subscriptions.tell(event, size)
 
     # -- the watcher's thread ----------------------------------------------------------------------------------------
 
@@ -429,8 +394,8 @@ class Life:
             if self.state is not State.STARTING:
                 return
             self.state, self._was_ready = State.READY, True
-            self._tell_moved()
-        self.tell(events.Ready(self.name, self.process.pid))
+            self._moments.moved()
+            self.tell(events.Ready(self.name, self.process.pid))  # before `Unloading`, which another thread may begin
 
     def built(self) -> None:
         """The environment is there and the guest has greeted: the time for its start begins."""
@@ -523,7 +488,7 @@ class Life:
         with self._lock:
             self.state = State.ENDED
             timers, self._timers = self._timers, []
-            self._tell_moved()
+            self._moments.moved()
         for timer in timers:
             timer.cancel()
         self._page = None  # its last users are views of a lane that a thread is about to leave
@@ -535,7 +500,7 @@ class Life:
         self.queue.put(partial(temporary.remove, *self._folders), always=True)
         self.tell(events.Exited(self.name, process.pid, self.report))
         living.remove(self)
-        self._tell_ended()
+        self._moments.ended()
         self.stops.end(self.report)
         watcher.leave()
 
@@ -544,10 +509,11 @@ class Life:
     def disown(self) -> None:
         """This is a forked child: close what it inherited, send nothing, and raise on every use."""
         self._foreign = True
-        self._begin_locks()
-        self._ended.set()
+        self._moments.disown()
+        self._lock = self._moments.lock
         self.state = State.ENDED
-        self._timers, self._waiters, self._mourners = [], [], []
+        self._timers = []
+        self.subscriptions.close()
         self.stops.disown()
         self.guest_threads.disown_shared()
         self.channel.disown()

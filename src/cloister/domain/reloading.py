@@ -63,7 +63,7 @@ def reload(domain: Domain) -> None:
             raise old.error()
         if old.unloaded:
             raise DomainUnloaded(f"domain {old.name!r} was unloaded; make a new one")
-        new = domain._begin(old.name, replace(old.options, handlers=tuple(old.handlers)))
+        new = domain._begin(old.name, replace(old.options, handlers=tuple(old.subscriptions)))
         try:
             new.resolving.take_over(old.resolving)
             new.keep_alive(domain)
