@@ -18,6 +18,8 @@ from cloister.domain import channel
 from cloister.domain.guest_peer import GuestPeer
 from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed, DomainUnloaded, MarshalError
 from cloister.lanes import shared_lane
+from cloister.lanes.ledger import Ledger
+from cloister.lanes.shared_lane import SharedLane
 
 Start = Callable[..., cloister.Domain]
 JOIN_S = 20.0
@@ -437,3 +439,106 @@ def test_time_out_beyond_what_the_system_can_wait_is_none(start: Start, seconds:
     view = start().with_options(timeout=seconds)
     assert view.call("operator:add", 1, 1) == 2
     assert view.submit("operator:add", 1, 1).result(JOIN_S) == 2
+
+
+def test_code_in_the_middle_of_a_submit_may_wait_for_another(
+    domain: cloister.Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finalizer may run while a call is encoded or written. What it submits is answered while it waits for it, and
+    so is what was submitted before."""
+    earlier: list[concurrent.futures.Future[Any]] = []
+    seen: list[Any] = []
+    inside = threading.local()
+
+    def finalizer() -> None:
+        if not getattr(inside, "now", False):
+            inside.now = True
+            seen.append(earlier[-1].result(JOIN_S))
+            seen.append(domain.submit("operator:add", 1, 1).result(JOIN_S))
+            inside.now = False
+
+    def in_front_of(owner: type, name: str) -> None:
+        real = getattr(owner, name)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            finalizer()
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    for owner, name in [(Ledger, "encode"), (Ledger, "until"), (SharedLane, "_write_at_once")]:
+        with monkeypatch.context():
+            earlier.append(domain.submit("errands:sleep", 0.02))
+            in_front_of(owner, name)
+            with calling.timeout(JOIN_S):
+                assert domain.submit("operator:add", 2, 2).result(JOIN_S) == 4
+            monkeypatch.undo()
+        assert seen == [0.02, 2]
+        seen.clear()
+
+
+def test_finalizer_on_the_reading_thread_may_wait(domain: cloister.Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer that runs while an answer is decoded gets the answer of what it submits."""
+    real, seen = Ledger.read, []
+
+    def read(self: Any, *args: Any) -> Any:
+        monkeypatch.undo()
+        seen.append(domain.submit("operator:add", 1, 1).result(JOIN_S))
+        return real(self, *args)
+
+    domain.submit("operator:add", 0, 0).result(JOIN_S)
+    monkeypatch.setattr(Ledger, "read", read)
+    assert domain.submit("operator:add", 2, 2).result(JOIN_S) == 4
+    assert seen == [2]
+
+
+def test_done_callback_that_waits_for_another_call_is_told(domain: cloister.Domain) -> None:
+    """A done-callback that waits for an answer which only its own thread can read gets DeadlockDetected, at once."""
+    told: list[BaseException] = []
+    finished = threading.Event()
+
+    def wait(_: Any) -> None:
+        for ask in (lambda: domain.submit("operator:add", 1, 1).result(), domain.submit("time:sleep", 0.01).exception):
+            try:
+                ask()
+            except DeadlockDetected as error:
+                told.append(error)
+        finished.set()
+
+    domain.submit("time:sleep", 0.05).add_done_callback(wait)
+    assert finished.wait(JOIN_S)
+    assert len(told) == 2
+    assert "which reads its answer" in str(told[0])
+    assert domain.submit("operator:add", 1, 1).result(JOIN_S) == 2
+
+
+def test_end_of_a_domain_reaches_a_finalizer_that_waits_in_the_middle_of_a_submit(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the domain dies while a finalizer waits in the middle of a submit, all of it ends with the report."""
+    domain = start()
+    endless = domain.submit("time:sleep", 60)
+    real, ends = SharedLane._write_at_once, []
+
+    def write(self: Any, data: Any) -> None:
+        monkeypatch.undo()
+        domain.submit("os:_exit", 3)
+        ends.append(endless.exception(JOIN_S))
+        real(self, data)
+
+    monkeypatch.setattr(SharedLane, "_write_at_once", write)
+    last = domain.submit("time:sleep", 60)
+    ends.append(last.exception(JOIN_S))
+    assert [type(end) for end in ends] == [DomainCrashed] * 2
+    assert len(ends[0].report.calls) == 3
+
+
+def test_report_of_a_crash_names_the_submitted_call(start: Start) -> None:
+    """A domain that dies in `submit` or `map` says in its report what it served."""
+    for begin in (
+        lambda domain: domain.submit("os:_exit", 3).result(JOIN_S),
+        lambda domain: list(domain.map("os:_exit", [3])),
+    ):
+        with pytest.raises(DomainCrashed) as caught:
+            begin(start())
+        assert "while it served: " in str(caught.value.report)

@@ -80,7 +80,9 @@ class GuestPeer(Peer):
         self._lanes: weakref.WeakSet[CallLane] = weakref.WeakSet()
         self._numbers: deque[int] = deque()
         self._next_number = 1
-        self._shared: SharedLane | None = None
+        self._shared: list[SharedLane] = []
+        """The shared lane, and beside it those for what a finalizer or a signal handler submits in the middle of a
+        `submit`: it may wait for the answer, and the first lane could not go on before."""
         self._rack: LaneRack | None = None
         if max_concurrency is not None:
             self._rack = LaneRack(max_concurrency, self._new_lane, name)
@@ -271,13 +273,17 @@ class GuestPeer(Peer):
         return number
 
     def _shared_lane(self) -> SharedLane:
-        shared = self._shared
-        if shared is not None:
-            return shared
+        for shared in self._shared:
+            if not shared.busy_here:
+                return shared
         self.life.wait_ready(calling.deadline.get())
+        return uninterrupted(partial(self._open_shared, len(self._shared)))
+
+    def _open_shared(self, known: int) -> SharedLane:
+        """Open one more shared lane, unless another thread has done so since there were so many."""
         with self._lock:
-            if self._shared is not None:
-                return self._shared
+            if len(self._shared) > known:
+                return self._shared[-1]
             host, guest = lane_pair()
             number = self._number()
             hearing, saying, _ = self.shared_codecs()
@@ -295,7 +301,7 @@ class GuestPeer(Peer):
                 host.close()
                 guest.close()
                 raise
-            self._shared = shared
+            self._shared.append(shared)
             self.life.hand_over(number, Role.SHARED, 0, guest)
             return shared
 
@@ -330,40 +336,42 @@ class GuestPeer(Peer):
 
     def calls(self) -> tuple[str, ...]:
         """The names of the calls that this program waits for at this moment."""
-        with self._lock:
-            lanes, shared = list(self._lanes), self._shared
-        named = tuple(name for lane in lanes for name in (list(lane.calling) or lane.lost))
-        return named if shared is None else (*named, *shared.waiting)
+        named = tuple(name for lane in self._every_lane() for name in (list(lane.calling) or lane.lost))
+        return (*named, *(name for shared in list(self._shared) for name in shared.waiting))
 
     def outstanding(self) -> list[tuple[int, int]]:
         """(lane, number) of each call that a thread of this program waits for; of nested ones the innermost."""
-        with self._lock:
-            lanes = list(self._lanes)
-        return [(lane.number, number) for lane in lanes for number in lane.conversation.waiting[-1:]]
+        return [(lane.number, number) for lane in self._every_lane() for number in lane.conversation.waiting[-1:]]
 
     def end(self, error: Callable[[], BaseException]) -> None:
         """Break every lane: whoever waits, or calls later, gets `error()`."""
-        with self._lock:
-            lanes, shared = list(self._lanes), self._shared
-            self._first = self._page = None
+        self._first = self._page = None
         if self._rack is not None:
             self._rack.close()
-        for lane in lanes:
+        for lane in self._every_lane():
             lane.break_with(error)
-        if shared is not None:
+        for shared in list(self._shared):
             shared.close()
+
+    def _every_lane(self) -> list[CallLane]:
+        """The call lanes. Without the lock: whoever has it may run a finalizer that waits for the domain."""
+        while True:
+            try:
+                return list(self._lanes)
+            except RuntimeError:  # one more was opened meanwhile
+                continue
 
     def disown(self, error: Callable[[], BaseException]) -> None:
         """This is a forked child: close every descriptor that it inherited; every later use raises `error()`."""
         self._lock = threading.RLock()
-        lanes = list(self._lanes)
+        lanes = self._every_lane()
         self._first = None
         if self._rack is not None:
             self._rack.disown()
         for lane in lanes:
             lane.disown(error)
-        if self._shared is not None:
-            self._shared.disown()
+        for shared in self._shared:
+            shared.disown()
 
     def interrupt_main(self) -> None:
         """Interrupt the call that the guest's main thread serves, if it serves one."""

@@ -113,7 +113,7 @@ class FrameLane:
         self._decoder: FrameDecoder | None = None
         self._hoard = 0
         self._poll: Any = None
-        self._gate = threading.Lock()
+        self._gate = threading.RLock()  # a finalizer may end the domain while it is held
         self._broken: Callable[[], BaseException] | None = None
         self._closed = False
         self._page = page if page is not None and number < page.slots else None
@@ -161,7 +161,7 @@ class FrameLane:
 
     def disown(self, error: Callable[[], BaseException]) -> None:
         """Close the lane in a forked child, where the lock may be held by a thread that is not there."""
-        self._gate = threading.Lock()
+        self._gate = threading.RLock()
         self._broken = error
         self.close()
 

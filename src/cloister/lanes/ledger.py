@@ -1,8 +1,9 @@
 """The calls of a caller's end of a shared lane: their numbers, who waits for them, and until when.
 
 Here is what every way to wait has in common: `shared_lane` keeps a ledger under its lock, `loop_shared` on its loop.
-Nothing here reads, writes, waits or looks at a clock. One thread at a time may enter; but what an argument runs while
-it is encoded may open calls of its own in the middle of `encode`, and a finalizer may do so anywhere.
+Nothing here reads, writes, waits or looks at a clock. One thread at a time may enter; but any thread may take a call
+out of `waiting` at any moment, and what an argument runs while it is encoded may open calls of its own in the middle
+of `encode`; a finalizer may do so anywhere.
 
 Invariants: numbers rise by one, in the order in which calls are sent; a call leaves the ledger exactly once, with its
 answer, at its deadline, when it is given up, or with the lane; an answer to a call that has left is late, and dropped.
@@ -77,7 +78,9 @@ class Ledger(Generic[F]):
             if number in waiting:
                 if deadline > now:
                     return late, deadline
-                late.append(waiting.pop(number))
+                call = waiting.pop(number, None)
+                if call is not None:  # else it was given up this moment
+                    late.append(call)
             heapq.heappop(deadlines)
         return late, None
 

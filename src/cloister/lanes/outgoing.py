@@ -167,3 +167,8 @@ class Wake:
                 self._closed = True
                 os.close(self.reader)
                 os.close(self._writer)
+
+    def disown(self) -> None:
+        """Close both ends in a forked child, where the lock may be held by a thread that is not there."""
+        self._lock = threading.RLock()
+        self.close()

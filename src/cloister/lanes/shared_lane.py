@@ -6,6 +6,10 @@ future run on it. What a guest does with the calls is in `cloister.guest.shared`
 
 A cancel is a message, never a close: the future is over at once, the guest is told to stop, and its late answer is
 thrown away. The same happens to a call whose time is up.
+
+A finalizer, a signal handler or a `__getstate__` may run in the middle of `submit`, and may wait for an answer there.
+So the reading thread waits for nobody: it hears answers without the lock, and comes back for what needs it. What such
+code submits takes another lane, see `busy_here`.
 """
 
 from __future__ import annotations
@@ -21,9 +25,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling
-from cloister.errors import CallTimeout, ProtocolError
+from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
 from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
 from cloister.lanes.ledger import Ledger
+from cloister.lanes.outgoing import Wake
 from cloister.wire.frames import Buffer, Frame, FrameDecoder
 from cloister.wire.messages import Kind
 
@@ -39,6 +44,8 @@ MAX_LAST_BYTES: Final = 1024 * 1024
 """What is read after the end; a pipe holds no more, but a guest that lives might write on."""
 WRITE_BYTES: Final = 64 * 1024
 """What one write offers to the pipe, whose size it is at most."""
+LOCK_S: Final = 0.005
+"""How long the reading thread waits for the lock before it goes on reading."""
 
 
 def read_frames(reader: int) -> Iterator[Frame]:
@@ -93,6 +100,18 @@ class Numbered(Future[Any]):
         self.set_running_or_notify_cancel()  # tells those who wait for several futures
         return True
 
+    def result(self, timeout: float | None = None) -> Any:
+        """As of every future. Raises DeadlockDetected on the thread that would have to read the answer."""
+        if not self.done():
+            self._lane.check_wait(self.name)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As of every future. Raises DeadlockDetected as `result`."""
+        if not self.done():
+            self._lane.check_wait(self.name)
+        return super().exception(timeout)
+
 
 class SharedLane:
     """The host's end of a shared lane, with its reading thread."""
@@ -114,14 +133,12 @@ class SharedLane:
         tells the guest to stop a call, and then says, once, what its caller is to be told.
         """
         self.number = number
-        self._wake_reader, self._wake_writer = os.pipe()
-        if sys.platform != "win32":
-            os.set_blocking(self._wake_writer, False)
+        self._wake = Wake()
         self._end = end
         self._hearing, self._saying = codecs
         self._ledger: Ledger[Numbered] = Ledger()
         self._rebuild, self._failed, self._interrupt = rebuild, failed, interrupt
-        self._lock = threading.RLock()  # entered again by a `__getstate__` or a finalizer that submits
+        self._lock = threading.RLock()  # entered again by a `__getstate__` or a finalizer that submits here
         self._room = threading.Condition(self._lock)
         self._ready: dict[int, Sequence[Buffer]] = {}
         """Calls that are numbered and not yet written or queued. Their numbers are their order."""
@@ -130,6 +147,10 @@ class SharedLane:
         """The thread with the lock touches the pipe or the queue; what it runs in the middle of that only adds to
         `_ready`."""
         self._closed = False
+        self._again = False
+        """The reading thread did not get the lock, and tries again."""
+        self._telling = False
+        """The reading thread runs code that waits for answers: done-callbacks, and what takes parts."""
         self._thread = threading.Thread(target=self._run, name=f"cloister-{name}-shared", daemon=True)
         self._thread.start()
 
@@ -165,24 +186,35 @@ class SharedLane:
                 ledger.until(number, deadline)
             self._send_ready()
             if self._queue or self._ready or deadline is not None:
-                self._wake()
+                self._wake.wake()
         return future
 
     def give_up(self, future: Numbered) -> bool:
         """Wait for a call no more, and tell the guest; False where it has its answer already."""
-        with self._lock:
-            if self._ledger.waiting.pop(future.number, None) is None:
-                return False
+        if self._ledger.waiting.pop(future.number, None) is None:
+            return False
         self._interrupt(future, None)
         return True
 
+    @property
+    def busy_here(self) -> bool:
+        """Whether the calling thread is in the middle of something here, so that it must not wait for an answer."""
+        if threading.current_thread() is self._thread:
+            return not self._telling
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # what every Condition asks it
+
+    def check_wait(self, name: str) -> None:
+        """Refuse to wait for an answer on the thread that reads the answers. Raises DeadlockDetected there."""
+        if threading.current_thread() is self._thread and not self._closed:
+            raise DeadlockDetected(
+                f"{name}() was waited for on thread {self._thread.name!r}, which reads its answer: from a done-callback"
+                " or a finalizer. Give the future a done-callback instead, or wait on another thread"
+            )
+
     def close(self) -> None:
         """End the lane: what still waits fails as `failed` says. Returns at once; `join` waits for the thread."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._room.notify_all()
-                self._wake()
+        self._closed = True
+        self._wake.wake()
 
     def disown(self) -> None:
         """Close the lane in a forked child, which has no reading thread; nobody waits for its futures there."""
@@ -190,8 +222,9 @@ class SharedLane:
         self._room = threading.Condition(self._lock)
         if not self._closed:
             self._closed = True
-            for fd in (*self._end, self._wake_reader, self._wake_writer):
+            for fd in self._end:
                 os.close(fd)
+            self._wake.disown()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the reading thread has ended."""
@@ -201,8 +234,7 @@ class SharedLane:
     @property
     def waiting(self) -> list[str]:
         """The names of the calls that wait for their answers."""
-        with self._lock:
-            return [future.name for future in self._ledger.waiting.values()]
+        return [future.name for future in list(self._ledger.waiting.values())]
 
     def _wait_for_room(self, name: str, deadline: float | None) -> None:
         if len(self._queue) > MAX_QUEUED_BYTES and threading.current_thread() is not self._thread:
@@ -243,12 +275,6 @@ class SharedLane:
                     self._queue += later
                 return
 
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_writer, b"\0")
-        except OSError:
-            pass  # it is awake, or closed
-
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -257,19 +283,33 @@ class SharedLane:
             self._loop()
         except Exception as error:
             cause = error
-        with self._lock:
-            self._closed = True
-            waiting, self._ledger.waiting = self._ledger.waiting, {}
+        self._closed = True
+        # Who has the lock may be a finalizer that waits for one of these futures.
+        at_once = self._lock.acquire(timeout=LOCK_S)
+        outcome: BaseException | None = None
+        if not at_once:
+            outcome = self._fail_all(cause, outcome)
+            self._lock.acquire()
+        try:
             self._ready.clear()
             self._queue.clear()
             self._room.notify_all()
             self._end.close()
-            os.close(self._wake_reader)
-            os.close(self._wake_writer)
-            self._wake_writer = -1
-        outcome = self._failed(cause)
-        for future in waiting.values():
-            _complete(future, None, outcome)
+        finally:
+            self._lock.release()
+        self._wake.close()
+        self._fail_all(cause, outcome)
+
+    def _fail_all(self, cause: BaseException, outcome: BaseException | None) -> BaseException:
+        """Fail what still waits, in the order of the calls. Returns what it fails with, where that is not given."""
+        if outcome is None:
+            outcome = self._failed(cause)
+        waiting = self._ledger.waiting
+        for number in list(waiting):
+            future = waiting.pop(number, None)
+            if future is not None:
+                self._tell(future, None, outcome)
+        return outcome
 
     def _loop(self) -> None:
         if sys.platform == "win32":
@@ -277,15 +317,18 @@ class SharedLane:
         reader, writer = self._end
         poll = select.poll()
         poll.register(reader, select.POLLIN)
-        poll.register(self._wake_reader, select.POLLIN)
+        poll.register(self._wake.reader, select.POLLIN)
         decoder = FrameDecoder()
         while not self._closed:
             poll.register(writer, select.POLLOUT if self._queue else 0)
             ready = dict(poll.poll(self._expire()))
-            if self._wake_reader in ready:
-                os.read(self._wake_reader, 4096)
-                with self._lock:
-                    self._send_ready()
+            if self._wake.reader in ready or self._again:
+                self._wake.taken()
+                if self._acquire():
+                    try:
+                        self._send_ready()
+                    finally:
+                        self._lock.release()
             if ready.get(writer, 0) & select.POLLOUT:
                 self._drain()
             if reader not in ready:
@@ -299,6 +342,12 @@ class SharedLane:
             while (frame := decoder.next_frame()) is not None:
                 self._take(frame)
         self._hear_the_last(decoder, poll)
+
+    def _acquire(self) -> bool:
+        """Get the lock, or come back for it: who has it may be waiting for an answer that this thread must read."""
+        got = self._lock.acquire(timeout=LOCK_S)
+        self._again = not got
+        return got
 
     def _hear_the_last(self, decoder: FrameDecoder, poll: Any) -> None:
         """Take what lies in the pipe when the lane is closed: a guest that died has answered some calls before."""
@@ -320,43 +369,60 @@ class SharedLane:
             self._hear(frame)
             return
         number, value = self._ledger.read_part(self._hearing, frame)
-        with self._lock:
-            future = self._ledger.waiting.get(number)
+        future = self._ledger.waiting.get(number)
         if future is None:
             return  # its caller has given it up
         if future.on_part is None:
             raise ProtocolError(f"{future.name}() told something before its answer that nobody asked for")
-        future.on_part(value)
+        self._telling = True
+        try:
+            future.on_part(value)
+        finally:
+            self._telling = False
 
     def _drain(self) -> None:
         """Write one portion of what is queued."""
-        with self._lock:
-            self._moving = True
-            try:
-                with memoryview(self._queue) as view, view[:WRITE_BYTES] as portion:
-                    sent = os.write(self._end.writer, portion)
-                del self._queue[:sent]  # cheap: a bytearray only moves its beginning
-            except BlockingIOError:
-                return
-            finally:
-                self._moving = False
+        if not self._acquire():
+            return
+        self._moving = True
+        try:
+            with memoryview(self._queue) as view, view[:WRITE_BYTES] as portion:
+                sent = os.write(self._end.writer, portion)
+            del self._queue[:sent]  # cheap: a bytearray only moves its beginning
             if len(self._queue) <= MAX_QUEUED_BYTES:
                 self._room.notify_all()
+        except BlockingIOError:
+            return
+        finally:
+            self._moving = False
+            self._lock.release()
 
     def _expire(self) -> float | None:
         """Fail the calls whose time is up; return the milliseconds until the next one's is, None for never."""
-        with self._lock:
+        if not self._acquire():
+            return LOCK_S * 1000
+        try:
             late, due = self._ledger.expire(time.monotonic())
-        for future in late:
-            self._interrupt(future, partial(_complete, future, None))
+        finally:
+            self._lock.release()
+        self._telling = True
+        try:
+            for future in late:
+                self._interrupt(future, partial(_complete, future, None))
+        finally:
+            self._telling = False
         return None if due is None else max(0.0, due - time.monotonic()) * 1000 + 1
 
     def _hear(self, frame: Frame) -> None:
         number, value, error = self._ledger.read(self._hearing, frame, self._rebuild)
-        with self._lock:
-            future = self._ledger.waiting.pop(number, None)
+        future = self._ledger.waiting.pop(number, None)
         if future is not None:  # else its caller has given it up
-            _complete(future, value, error)
+            self._tell(future, value, error)
+
+    def _tell(self, future: Numbered, value: Any, error: BaseException | None) -> None:
+        self._telling = True
+        _complete(future, value, error)
+        self._telling = False
 
 
 def _complete(future: Numbered, value: Any, error: BaseException | None) -> None:
