@@ -158,7 +158,9 @@ def outcome_of_guest(peer: GuestPeer, value: Any, count: int) -> Outcome:
     """Read what a guest says of a chunk of `count` items. What is malformed ends the domain."""
     try:
         match value:
-            case [list(results), dict(failures)] if len(results) == count and failures.keys() <= set(range(count)):
+            case [list(results), dict(failures)] if len(results) == count and (
+                not failures or failures.keys() <= set(range(count))
+            ):
                 return results, {place: peer.rebuild(described) for place, described in failures.items()}
         raise ProtocolError("a chunk did not come back with as many results")
     except ProtocolError as error:

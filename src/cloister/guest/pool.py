@@ -3,6 +3,10 @@
 It is not a `ThreadPoolExecutor`, because the interpreter waits for the threads of that one before it ends, and a call
 that hangs would hang the end of the domain. Threads come when there is work and go after `IDLE_S` without.
 
+Threads of one interpreter take turns, and a turn costs more than a short job. So a further thread is not called for
+each job that waits, but where jobs wait and are not taken quickly: because they wait for something, or take long. That
+is found by whoever calls `look`, every `LOOK_MS` while jobs wait.
+
 A thread that waits for the host is *away*: it uses no CPU, and what it waits for may need another call to be served
 here. So it does not count, and another one may take its place; only `MAX_THREADS` bounds them all together. Any thread
 may enter.
@@ -11,6 +15,7 @@ may enter.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -21,6 +26,11 @@ IDLE_S: Final = 5.0
 """How long a thread waits for more work. What belongs to a thread, a lane to the host for instance, lasts as long."""
 MAX_THREADS: Final = 512
 """All threads of a pool, with those that are away."""
+
+LOOK_MS: Final = 1
+"""How long a job waits at least for a thread of its own where another one is at work."""
+BRISK: Final = 4
+"""Jobs that each thread takes between two looks where another thread would only be in its way."""
 
 
 class Pool:
@@ -34,7 +44,11 @@ class Pool:
         self._work = threading.Condition(self._lock)
         self._threads = 0
         self._idle = 0
+        self._called = 0
+        """Idle threads that were called and have not noticed yet; they do not count as idle."""
         self._away = 0
+        self._taken = 0
+        self._looked = 0.0
         self._closed = False
 
     @property
@@ -43,12 +57,30 @@ class Pool:
         return len(self._jobs) >= self._room
 
     def run(self, job: Callable[[], None]) -> None:
-        """Run a job when a thread is free. A job raises nothing."""
+        """Run a job when a thread is free; `look` is to be called then. A job raises nothing."""
         with self._lock:
             if self._closed:
                 return
             self._jobs.append(job)
-            self._help()
+            if self._at_work <= self._idle:
+                self._help()
+            elif len(self._jobs) == 1:
+                self._looked, self._taken = time.monotonic(), 0
+
+    def look(self) -> bool:
+        """Call a further thread where jobs wait and are not taken quickly. Returns whether to look again soon."""
+        if not self._jobs:
+            return False
+        now = time.monotonic()
+        with self._lock:
+            busy = self._at_work - self._idle
+            if busy >= self._size or self._threads - self._idle >= MAX_THREADS:
+                return False
+            if (now - self._looked) * 1000 >= LOOK_MS:
+                if self._taken < BRISK * busy or not busy:
+                    self._help()
+                self._looked, self._taken = now, 0
+            return bool(self._jobs)
 
     def leave(self) -> None:
         """The calling thread, one of the pool's, is about to wait for the host: another one may take its place."""
@@ -72,7 +104,9 @@ class Pool:
         """See to it that somebody takes a job that waits. The lock is held."""
         if not self._jobs:
             return
-        if self._idle >= len(self._jobs):
+        if self._idle:
+            self._idle -= 1
+            self._called += 1
             self._work.notify()
         elif self._at_work < self._size and self._threads < MAX_THREADS:
             self._threads += 1
@@ -94,12 +128,16 @@ class Pool:
                 if not self._jobs and not self._closed:
                     self._idle += 1
                     self._work.wait(IDLE_S)
-                    self._idle -= 1
+                    if self._called:
+                        self._called -= 1
+                    else:
+                        self._idle -= 1
                 if not self._jobs or self._closed:
                     self._threads -= 1
                     return
                 was_full = self.full
                 job = self._jobs.popleft()
+                self._taken += 1
             if was_full:
                 self._space()
             job()

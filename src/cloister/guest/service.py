@@ -88,12 +88,10 @@ class Service:
         """
         results: list[Any] = []
         failures: dict[int, Any] = {}
-        add = results.append
         items = builtins.map(targets.from_plain(target), *columns)  # it goes on after an exception
         while True:
             try:
-                for value in items:
-                    add(value)
+                results.extend(items)  # what came before an exception stays in the list
                 if len(results) == len(columns[0]):
                     if results and is_coroutine(results[0]):
                         return _mapped_later(results, failures, self.peer.describe)
@@ -103,7 +101,7 @@ class Service:
                 raise
             except BaseException as error:
                 failures[len(results)] = self.peer.describe(error)
-                add(None)
+                results.append(None)
 
     def watch(self, what: list[str]) -> None:
         """Ask the host for what is not found here (``lookups``), tell it of loaded modules (``modules``)."""

@@ -23,9 +23,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import CallCancelled, MarshalError, ProtocolError
+from cloister.guest import pool
 from cloister.guest.coroutines import Started, is_coroutine
 from cloister.guest.interrupts import Interrupted, Running
-from cloister.guest.pool import Pool
 from cloister.lanes.conversation import Call, part_frame, raise_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing, Wake
@@ -66,7 +66,7 @@ class SharedServing:
         """Calls that run and were told to stop."""
         self._wake = Wake()
         self._out = Outgoing(end.writer, self._wake.wake)
-        self._pool = Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}", self._wake.wake)
+        self._pool = pool.Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}", self._wake.wake)
         peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
     def serve(self) -> None:
@@ -127,7 +127,8 @@ class SharedServing:
                 poll.modify(writer, select.POLLOUT if writing else 0)
                 before = reading, writing
             # The end of a coroutine does not wake this thread, so it looks.
-            ready = dict(poll.poll(None if reading else LOOK_MS))
+            patience = pool.LOOK_MS if self._pool.look() else None if reading else LOOK_MS
+            ready = dict(poll.poll(patience))
             if wake.reader in ready:
                 wake.taken()
             if writer in ready:
@@ -254,9 +255,9 @@ class _Lent(Running):
 
     __slots__ = ("_pool",)
 
-    def __init__(self, lane: int, pool: Pool) -> None:
+    def __init__(self, lane: int, own: pool.Pool) -> None:
         super().__init__(lane)
-        self._pool = pool
+        self._pool = own
 
     def leave(self) -> None:
         self._pool.leave()

@@ -50,6 +50,9 @@ Names: TypeAlias = Sequence[str | tuple[str, ...]]
 _KEPT_BYTES: Final = 1024 * 1024
 """A packer keeps room for the longest message that it ever made; one that made a longer one than this is let go."""
 
+_PLAIN_BYTES: Final = 1024 * 1024
+"""The text of a longer message is not joined only to see that it is text."""
+
 _SCANNED_BYTES: Final = 256
 """A message up to this length is searched for a marker before it is decoded: where there is none, the hook that every
 list would pass is left out. It costs 20 ns, and the hook 60 ns a list, more where the caches are cold."""
@@ -129,9 +132,13 @@ class Codec:
             self._explain(error, value, names, encoding, buffers)
         if 0xC4 in data or len(data) > 258:  # what begins short binary data; longer data begins with 0xC5 or 0xC6
             length = len(data)
-            if (0xC4 in data or 0xC5 in data or 0xC6 in data) and has_binary(
-                value, length if buffers is None else OUT_OF_BAND_BYTES
-            ):
+            if 0xC4 in data or 0xC5 in data or 0xC6 in data:
+                # What was said of an earlier message holds here too, which costs time but no truth.
+                plain, encoding.foreign = not encoding.foreign and length < _PLAIN_BYTES, False
+                careful = has_binary(value, length if buffers is None else OUT_OF_BAND_BYTES, plain=plain)
+            else:
+                careful = False
+            if careful:
                 if buffers:
                     buffers.clear()
                 return self._encode_carefully(value, buffers, names, encoding)
