@@ -249,7 +249,12 @@ def _entries(directory: str, wanted: Callable[[str], bool]) -> Iterator[tuple[ob
 
 
 def _is_ours(name: str) -> bool:
-    """Say whether an entry of /dev/shm can be of this run; other programs of this user have theirs there too."""
+    """Say whether an entry of /dev/shm can be of this run; other programs of this user have theirs there too.
+
+    Semaphores are not: nothing here makes any, while programs beside this test, which use multiprocessing, do.
+    """
+    if name.startswith("sem."):
+        return False
     try:
         return os.stat(f"/dev/shm/{name}").st_uid == os.geteuid()
     except OSError:

@@ -15,7 +15,7 @@ LIMIT_S = 20
 @pytest.fixture
 def pool() -> Iterator[Pool]:
     """A pool of two threads."""
-    made = Pool(2, 1000, "test-pool", lambda: None)
+    made = Pool(2, 1000, "test-pool")
     yield made
     made.close()
     for thread in threading.enumerate():

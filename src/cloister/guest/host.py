@@ -76,7 +76,7 @@ class HostPeer(Peer):
         """Where coroutines run."""
         self._awaiting: Awaiting | None = None
         self._here = _Here()
-        graves = Pool(1, MAX_GRAVES, "cloister-releases", lambda: None)
+        graves = Pool(1, MAX_GRAVES, "cloister-releases")
         self.exports.bury = lambda gone: graves.run(gone.clear)  # the control thread runs no destructors
 
     # -- calls of the host -------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ that hangs would hang the end of the domain. Threads come when there is work and
 
 Threads of one interpreter take turns, and a turn costs more than a short job. So a further thread is not called for
 each job that waits, but where jobs wait and are not taken quickly: because they wait for something, or take long. That
-is found by whoever calls `look`, every `LOOK_MS` while jobs wait.
+is found by whoever calls `look`, every `LOOK_S` while jobs wait.
 
 A thread that waits for the host is *away*: it uses no CPU, and what it waits for may need another call to be served
 here. So it does not count, and another one may take its place; only `MAX_THREADS` bounds them all together. Any thread
@@ -27,7 +27,7 @@ IDLE_S: Final = 5.0
 MAX_THREADS: Final = 512
 """All threads of a pool, with those that are away."""
 
-LOOK_MS: Final = 1
+LOOK_S: Final = 0.001
 """How long a job waits at least for a thread of its own where another one is at work."""
 BRISK: Final = 4
 """Jobs that each thread takes between two looks where another thread would only be in its way."""
@@ -36,9 +36,9 @@ BRISK: Final = 4
 class Pool:
     """At most `size` threads at work, with a queue of jobs before them."""
 
-    def __init__(self, size: int, room: int, name: str, space: Callable[[], None]) -> None:
-        """`room` is how many jobs should wait at most; `space` is called when a job was taken from a full queue."""
-        self._size, self._room, self._name, self._space = size, room, name, space
+    def __init__(self, size: int, room: int, name: str) -> None:
+        """`room` is how many jobs should wait at most."""
+        self._size, self._room, self._name = size, room, name
         self._jobs: deque[Callable[[], None]] = deque()
         self._lock = threading.RLock()  # a finalizer may run and call the host while it is held
         self._work = threading.Condition(self._lock)
@@ -49,6 +49,7 @@ class Pool:
         self._away = 0
         self._taken = 0
         self._looked = 0.0
+        self._lent = 0
         self._closed = False
 
     @property
@@ -56,16 +57,41 @@ class Pool:
         """Whether nothing more should be given to it for now."""
         return len(self._jobs) >= self._room
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs have not begun."""
+        return len(self._jobs)
+
     def run(self, job: Callable[[], None]) -> None:
         """Run a job when a thread is free; `look` is to be called then. A job raises nothing."""
+        with self._lock:
+            self.add(job)
+            if self._at_work <= self._idle:
+                self._help()
+
+    def add(self, job: Callable[[], None]) -> None:
+        """Add a job that somebody does with `work`, or that a thread is called for by `look`."""
         with self._lock:
             if self._closed:
                 return
             self._jobs.append(job)
-            if self._at_work <= self._idle:
-                self._help()
-            elif len(self._jobs) == 1:
+            if len(self._jobs) == 1:
                 self._looked, self._taken = time.monotonic(), 0
+
+    def work(self) -> None:
+        """Do jobs on the calling thread, which is none of the pool's, until none waits."""
+        with self._lock:
+            self._lent += 1
+        while True:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                break
+            self._taken += 1
+            job()
+            del job
+        with self._lock:
+            self._lent -= 1
 
     def look(self) -> bool:
         """Call a further thread where jobs wait and are not taken quickly. Returns whether to look again soon."""
@@ -73,10 +99,10 @@ class Pool:
             return False
         now = time.monotonic()
         with self._lock:
-            busy = self._at_work - self._idle
+            busy = self._at_work - self._idle + self._lent
             if busy >= self._size or self._threads - self._idle >= MAX_THREADS:
                 return False
-            if (now - self._looked) * 1000 >= LOOK_MS:
+            if now - self._looked >= LOOK_S:
                 if self._taken < BRISK * busy or not busy:
                     self._help()
                 self._looked, self._taken = now, 0
@@ -135,10 +161,10 @@ class Pool:
                 if not self._jobs or self._closed:
                     self._threads -= 1
                     return
-                was_full = self.full
-                job = self._jobs.popleft()
+                try:
+                    job = self._jobs.popleft()
+                except IndexError:  # somebody in `work` was faster
+                    continue
                 self._taken += 1
-            if was_full:
-                self._space()
             job()
             del job  # with what it holds: a thread that waits keeps no arguments alive

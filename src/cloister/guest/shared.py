@@ -1,11 +1,15 @@
-"""A shared lane, served: many calls at once, each on a thread of a bounded pool or, as a coroutine, on the loop.
+"""A shared lane, served: many calls at once, each on a thread or, as a coroutine, on the loop.
 
-One thread reads the lane and hands each call to the pool; whoever has run a call encodes its answer and writes it. What
-the pipe does not take at once is written by the reading thread, so nobody else ever waits for the pipe, and the thread
-of the loop can't be held up by a host that does not read. Reading stops while `MAX_WAITING` calls wait for a thread,
-`MAX_OPEN` coroutines run or `MAX_UNSENT` bytes are not written, so a host that is too fast waits and this process does
-not grow. A cancelled call that has not begun is not begun; one that runs is interrupted. The host's end is
-`cloister.lanes.shared_lane`.
+Two threads take turns at the lane. Whoever has read calls lets the other one listen, and does them himself, one after
+the other: a call is not handed from thread to thread, which would take several times as long as most calls do. Where
+calls wait and none is taken for long, those that run wait for something or take long; then who listens calls threads of
+a bounded pool to help.
+
+Whoever has run a call encodes its answer and writes it. What the pipe does not take at once is written by who listens,
+so nobody else ever waits for the pipe, and the thread of the loop can't be held up by a host that does not read.
+Reading stops while `MAX_WAITING` calls wait for a thread, `MAX_OPEN` coroutines run or `MAX_UNSENT` bytes are not
+written, so a host that is too fast waits and this process does not grow. A cancelled call that has not begun is not
+begun; one that runs is interrupted. The host's end is `cloister.lanes.shared_lane`.
 
 Encoding may run code of the user's, which may call the host and take long, so it holds no lock: each answer is encoded
 with a codec that nobody else has at that moment. A type is described once by each codec, and a codec is given back only
@@ -16,8 +20,6 @@ from __future__ import annotations
 
 import contextvars
 import os
-import select
-import sys
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +30,8 @@ from cloister.guest.coroutines import Started, is_coroutine
 from cloister.guest.interrupts import Interrupted, Running
 from cloister.lanes.conversation import Call, part_frame, raise_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import READ_BYTES
-from cloister.lanes.outgoing import Outgoing, Wake
+from cloister.lanes.outgoing import Outgoing
+from cloister.lanes.watch import Ready, Watch
 from cloister.wire.frames import FrameDecoder
 from cloister.wire.messages import Kind
 
@@ -45,7 +48,7 @@ MAX_THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
 do not count."""
 MAX_WAITING: Final = 4096
 """Calls that were read and have no thread yet. Reading further ahead than this gains nothing."""
-LOOK_MS: Final = 10
+LOOK_S: Final = 0.01
 """How often is looked at what tells nobody that it has changed."""
 
 
@@ -64,25 +67,27 @@ class SharedServing:
         self._running: dict[int, Running | Started] = {}
         self._told: set[int] = set()
         """Calls that run and were told to stop."""
-        self._wake = Wake()
-        self._out = Outgoing(end.writer, self._wake.wake)
-        self._pool = pool.Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}", self._wake.wake)
+        self._watch = Watch(end)
+        self._out = Outgoing(end.writer, self._watch.ask_writing)
+        self._pool = pool.Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}")
+        self._decoder = FrameDecoder()
+        self._working = False
+        """One of the two threads does calls; the other one listens."""
+        self._paused = False
+        """Too much waits here, and nobody listens for calls."""
+        self._ended = False
+        self._there = 2
         peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
     def serve(self) -> None:
         """Serve until the host closes the lane. Raises ProtocolError where the host breaks the rules."""
+        second = threading.Thread(target=self._take_turns, name=f"cloister-lane-{self._lane}", daemon=True)
         try:
-            self._loop()
-        finally:
-            del self._peer.shared[self._lane]
-            self._pool.close()
-            with self._state:
-                left = [each for each in self._running.values() if type(each) is Started]
-            for started in left:
-                started.cancel()  # nobody waits for its answer
-            self._out.close()
-            self._wake.close()
-            self._end.close()
+            second.start()
+        except RuntimeError:  # the system has no thread left; the pool does the calls
+            self._working = True
+            self._there = 1
+        self._take_turns()
 
     def interrupt(self, number: int) -> None:
         """Stop a call, or see to it that it does not begin. Called by the control thread."""
@@ -108,46 +113,90 @@ class SharedServing:
         """The numbers of the calls that run."""
         return list(self._running)
 
-    # -- the lane's thread -------------------------------------------------------------------------------------------
+    # -- the two threads of the lane ---------------------------------------------------------------------------------
 
-    def _loop(self) -> None:
-        if sys.platform == "win32":
-            raise NotImplementedError
-        reader, writer = self._end
-        decoder, out, wake = FrameDecoder(), self._out, self._wake
-        poll = select.poll()
-        for fd in (wake.reader, reader, writer):
-            poll.register(fd, select.POLLIN)
-        before: tuple[bool, bool] | None = None
-        while True:
-            reading, writing = not (self._pool.full or out.full or self._peer.coroutines.full), out.unsent > 0
-            if (reading, writing) != before:
-                # What is asked for nothing still tells that the other end is closed.
-                poll.modify(reader, select.POLLIN if reading else 0)
-                poll.modify(writer, select.POLLOUT if writing else 0)
-                before = reading, writing
-            # The end of a coroutine does not wake this thread, so it looks.
-            patience = pool.LOOK_MS if self._pool.look() else None if reading else LOOK_MS
-            ready = dict(poll.poll(patience))
-            if wake.reader in ready:
-                wake.taken()
-            if writer in ready:
-                if not ready[writer] & select.POLLOUT:
+    def _take_turns(self) -> None:
+        try:
+            while not self._ended:
+                ready = self._listen()
+                if ready.gone:
                     return
-                out.push()
-            if reader not in ready:
-                continue
-            if not reading:
-                return  # the host has closed the lane
-            try:
-                data = os.read(reader, READ_BYTES)
-            except OSError:
+                if ready.writable:
+                    self._out.push()
+                    if self._out.unsent:
+                        self._watch.ask_writing()
+                if ready.readable and self._read():
+                    self._pool.work()
+                    self._working = False
+        finally:
+            self._end_here()
+            self._leave()
+
+    def _listen(self) -> Ready:
+        """Wait until there is something to do here; meanwhile see to it that the calls that wait begin."""
+        while True:
+            patience = pool.LOOK_S if self._pool.look() else LOOK_S if self._paused else None
+            ready = self._watch.wait(patience)
+            if ready is not None:
+                return ready
+            self._resume()
+
+    def _end_here(self) -> None:
+        """Let both threads end: whoever listens hears of the lane's end, too."""
+        self._ended = True
+        self._watch.ask_reading()
+
+    def _leave(self) -> None:
+        """One of the two threads ends. The first one ends what runs, the last one closes the lane."""
+        with self._state:
+            self._there -= 1
+            last = not self._there
+            left = [each for each in self._running.values() if type(each) is Started]
+        if self._peer.shared.get(self._lane) is self:
+            del self._peer.shared[self._lane]
+        self._pool.close()
+        for started in left:
+            started.cancel()  # nobody waits for its answer
+        self._out.close()
+        if last:
+            self._watch.close()
+            self._end.close()
+
+    def _read(self) -> bool:
+        """Read what is there, and let the other thread listen. True where this one is to do it.
+
+        Only one thread is told that there is something, so nobody else is here before the last lines.
+        """
+        if self._ended:
+            return False
+        try:
+            data = os.read(self._end.reader, READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            self._end_here()
+            return False
+        self._decoder.feed(data)
+        while (frame := self._decoder.next_frame()) is not None:
+            self._take(frame)
+        work = not self._working and self._pool.waiting > 0
+        if work:
+            self._working = True
+            if self._pool.waiting > 1:
+                self._watch.ask_writing()  # there is room: the other thread wakes, and sees that calls wait
+        if self._pool.full or self._out.full or self._peer.coroutines.full:
+            self._paused = True
+        else:
+            self._watch.ask_reading()
+        return work
+
+    def _resume(self) -> None:
+        """Read on where that was stopped and there is room again."""
+        with self._state:
+            if not self._paused or self._pool.full or self._out.full or self._peer.coroutines.full:
                 return
-            if not data:
-                return
-            decoder.feed(data)
-            while (frame := decoder.next_frame()) is not None:
-                self._take(frame)
+            self._paused = False
+        self._watch.ask_reading()
 
     def _take(self, frame: Frame) -> None:
         if frame.kind != Kind.CALL:
@@ -160,12 +209,12 @@ class SharedServing:
                 return
             self._waiting.add(self._heard)
         if type(heard) is Call:
-            self._pool.run(partial(self._run, heard))
+            self._pool.add(partial(self._run, heard))
         else:
             self._waiting.discard(heard.number)
             self._answer(heard.number, None, heard.error)
 
-    # -- a thread of the pool ----------------------------------------------------------------------------------------
+    # -- a thread that does a call ---------------------------------------------------------------------------------
 
     def _run(self, call: Call) -> None:
         number = call.number
