@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cloister.contexts.rules import ContextCall, Synchronization
     from cloister.domain import events
     from cloister.domain.creation import Creation, CreationHook, creation_hook
-    from cloister.domain.default import current_domain
+    from cloister.domain.default import current_domain, domains
     from cloister.domain.domain import Domain
     from cloister.domain.functions import domain_of, one_way, submit
     from cloister.domain.resolving import Found, Lookup
@@ -126,6 +126,7 @@ __all__ = [
     "current_context",
     "current_domain",
     "domain_of",
+    "domains",
     "errors",
     "events",
     "inspect_code",
@@ -182,6 +183,7 @@ _HOMES = {
     "current_context": "cloister.contexts.context",
     "current_domain": "cloister.domain.default",
     "domain_of": "cloister.domain.functions",
+    "domains": "cloister.domain.default",
     "inspect_code": "cloister.inspection.places",
     "intercepted": "cloister.contexts.bound",
     "is_proxy": "cloister.objects.proxies",

@@ -45,7 +45,7 @@ def test_wrong_arguments_of_programs_and_handlers(make: Make) -> None:
             cloister.current_domain().run_path("x.py", wrong)  # type: ignore[arg-type]  # that is the test
     assert program_args(("a", "b")) == ["a", "b"]
     with pytest.raises(TypeError, match="a type of cloister"):
-        domain.on("exited", print)  # type: ignore[type-var]  # that is the test
+        domain.on("exited", print)  # type: ignore[call-overload]  # that is the test
     with pytest.raises(TypeError, match="number of seconds"):
         domain.wait_ready("1")  # type: ignore[arg-type]  # that is the test
 

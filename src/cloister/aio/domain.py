@@ -13,13 +13,16 @@ from typing import Any, Self, TypeVar, overload
 
 from cloister import calling
 from cloister.aio.callbacks import LoopThreads
+from cloister.aio.event_streams import LoopEventStream
 from cloister.aio.mapping import map_chunks
 from cloister.aio.moments import events_handled, wait_ended, wait_ready
 from cloister.aio.peer import LoopPeer
 from cloister.domain.domain import text
+from cloister.domain.event_streams import MOST_WAITING
+from cloister.domain.events import Event
 from cloister.domain.known import DomainBase
 from cloister.domain.life import FLUSH_S, KILL_S, Life
-from cloister.domain.options import Options, program_args
+from cloister.domain.options import Options, check_event, program_args
 from cloister.domain.status import Allocated
 from cloister.errors import CannotUnload, DomainUnloaded
 from cloister.objects import targets
@@ -30,6 +33,7 @@ from cloister.wire.messages import SERVICE
 
 __all__ = ["Domain"]
 
+E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
 
@@ -178,6 +182,28 @@ class Domain(DomainBase):
         Counting makes the domain slower. What the system says of its process - CPU time, memory - is in `status()`.
         """
         return Allocated(*await self._send("allocated", bool(stop)))
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    @overload
+    def events(self, *, max_waiting: int = MOST_WAITING) -> LoopEventStream[Event]: ...
+    @overload
+    def events(self, event: type[E], /, *, max_waiting: int = MOST_WAITING) -> LoopEventStream[E]: ...
+    @overload
+    def events(self, *events: type[Event], max_waiting: int = MOST_WAITING) -> LoopEventStream[Event]: ...
+    def events(self, *events: type[Event], max_waiting: int = MOST_WAITING) -> LoopEventStream[Any]:
+        """Iterate over what happens from now on: ``async for event in domain.events(Output, Exited)``; all without
+        types.
+
+        It belongs to the running loop. It ends after `Exited`, whether that is wanted or not, or when it is closed. At
+        most `max_waiting` events wait for whoever iterates; of more the oldest are dropped, and counted. Raises as
+        `on`, and ValueError.
+        """
+        stream: LoopEventStream[Any] = LoopEventStream(tuple(map(check_event, events)) or (Event,), max_waiting)
+        self._life.subscriptions.stream(stream.buffer)
+        for event in events:
+            self._life.watching.want_event(event)
+        return stream
 
     # -- life --------------------------------------------------------------------------------------------------------
 

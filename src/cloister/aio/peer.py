@@ -22,13 +22,14 @@ from cloister.aio.callbacks import LoopThreads, serving
 from cloister.aio.limited import Desk, desk, home
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.life import State
-from cloister.errors import ProtocolError
+from cloister.domain.watching import run_aside
+from cloister.errors import CloisterError, ProtocolError
 from cloister.lanes.loop_end import LoopEnd
 from cloister.lanes.loop_shared import LoopCall, LoopShared
 from cloister.objects.awaited import make_awaited_class
 from cloister.pipes.duplex import lane_pair
 from cloister.report import Reason
-from cloister.wire.messages import Role
+from cloister.wire.messages import SERVICE, Role
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
@@ -70,6 +71,10 @@ class LoopPeer(GuestPeer):
             future: asyncio.Future[Any] = loop.create_future()
             future.set_exception(error)
             return future
+
+    def watch(self, what: str) -> None:
+        """As the guest's, but nobody waits: asked on another thread, which is not a loop's."""
+        run_aside(partial(_watch, super().call, what))
 
     def begin(
         self,
@@ -271,3 +276,10 @@ def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *
     """Call a function on the thread of a loop; a loop that is closed needs nothing any more."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *args)
+
+
+def _watch(call: Callable[..., Any], what: str) -> None:
+    try:
+        call(SERVICE, "watch", ([what],), None)
+    except CloisterError:
+        pass  # it has ended: there is nothing to watch

@@ -109,7 +109,12 @@ class Queue:
                 self._crew.run(self._drain)
             return True
 
-    def wait_empty(self, timeout: float) -> bool:
+    @property
+    def here(self) -> bool:
+        """Whether the calling thread runs one of its jobs."""
+        return self._drainer == threading.get_ident()
+
+    def wait_empty(self, timeout: float | None) -> bool:
         """Wait until every job has run; False where they have not in time, and at once where a job of its own asks."""
         with self._lock:
             if self._drainer == threading.get_ident():

@@ -1,18 +1,22 @@
-"""The default domain: this process itself, with the interface of a domain; and `current_domain`.
+"""The default domain: this process itself, with the interface of a domain; `current_domain` and `domains`.
 
 In a host it is named ``default`` and has the id 0. In a guest, `current_domain()` is the guest's own domain, seen from
-inside. Everything runs here, on the calling thread; nothing is copied and nothing is a proxy. Any thread may enter.
+inside. Everything runs here, on the calling thread; nothing is copied and nothing is a proxy. What happens to it is in
+`own_events`. `domains` are the others: those that this process has made and that have not ended. Any thread may enter.
 """
 
 from __future__ import annotations
 
 import runpy
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from cloister.domain.options import program_args
+from cloister.domain import living, own_events
+from cloister.domain.options import check_event, program_args
 from cloister.errors import CannotUnload
 from cloister.guest import loaded, local, lookups
+from cloister.guest.notices import notices
 from cloister.guest.program import run_file, run_program
 from cloister.objects import targets
 from cloister.objects.handles import LocalHandle
@@ -20,8 +24,13 @@ from cloister.objects.handles import LocalHandle
 if TYPE_CHECKING:
     import os
 
-__all__ = ["CurrentDomain", "current_domain"]
+    from cloister.domain.events import Event
+    from cloister.domain.known import DomainBase
 
+__all__ = ["CurrentDomain", "current_domain", "domains"]
+
+E = TypeVar("E", bound="Event")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -96,11 +105,40 @@ class CurrentDomain:
         """
         return lookups.find_resource(package, name)
 
+    @overload
+    def on(self, event: type[E], /) -> Callable[[Callable[[E], R]], Callable[[E], R]]: ...
+    @overload
+    def on(self, event: type[E], handler: Callable[[E], R], /) -> Callable[[E], R]: ...
+    def on(self, event: Any, handler: Any = None, /) -> Any:
+        """Call `handler` for each event of this type that happens to this domain; without one it is a decorator.
+
+        Of `Unloading`, where the handler runs while everything still works, and the stop waits for it (the default
+        domain is never unloaded); `ProcessExit`, which comes at the end of the process, however it is brought about in
+        order; `UnhandledException`, `ModuleLoaded`, `ExceptionRaised`. Returns the handler. Raises TypeError for
+        another type and for what can't be called, LevelUnavailable where this Python can't tell it.
+        """
+        if handler is None:
+            check_event(event, inside=True)
+            return partial(self.on, event)
+        own_events.add(event, handler)
+        return handler
+
+    def off(self, event: type[E], handler: Callable[[E], object], /) -> None:
+        """Call a handler of `on` no more. Raises LookupError for one that is not there."""
+        if not own_events.remove(event, handler):
+            raise LookupError(f"{handler!r} is no handler of {event.__name__} in {self!r}")
+
     def unload(self) -> None:
-        """Raises CannotUnload: the default domain ends with its process, any other is unloaded by its creator."""
+        """In a guest: have this domain unloaded, in order, and end what runs on this thread.
+
+        The creator is asked, so everything goes as with its own `unload`: the handlers of `Unloading` run, calls end
+        with DomainUnloaded, this one too, then the exit hooks run. Returns only in a handler of `on`, which the end
+        waits for.
+        Raises CannotUnload in the default domain, which ends with its process.
+        """
         if self.is_default:
             raise CannotUnload("the default domain can't be unloaded; it ends with the process")
-        raise CannotUnload(f"domain {self.name!r} can't unload itself; its creator does, or the process exits")
+        notices.unload(wait=not own_events.handling())
 
     def __repr__(self) -> str:
         return f"<the current domain, {self.name!r}>"
@@ -112,6 +150,16 @@ _current = CurrentDomain()
 def current_domain() -> CurrentDomain:
     """The domain that the running code is in: the default domain in a host, its own domain in a guest."""
     return _current
+
+
+def domains() -> list[DomainBase]:
+    """The domains that this process has made and that have not ended, in the order in which they were made.
+
+    The default domain is not among them: it is `current_domain()`. Never waits.
+    """
+    lives = sorted(living.all_of_them(), key=lambda life: life.identity)
+    found = [None if life.over or life.peer.imports.keep is None else life.peer.imports.keep() for life in lives]
+    return [domain for domain in found if domain is not None]
 
 
 def _resolved(target: Callable[..., Any] | str) -> Callable[..., Any]:

@@ -12,9 +12,11 @@ from weakref import WeakSet
 
 from cloister import calling
 from cloister.domain import reloading
+from cloister.domain.event_streams import MOST_WAITING, EventStream
+from cloister.domain.events import Event
 from cloister.domain.known import AS_BEFORE, DomainBase
 from cloister.domain.mapping import Chunks, Outcome, Progress, outcome_of_guest
-from cloister.domain.options import program_args
+from cloister.domain.options import check_event, program_args
 from cloister.domain.status import Allocated
 from cloister.errors import DomainUnloaded
 from cloister.objects import targets
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Domain", "text"]
 
+E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
 
@@ -185,6 +188,26 @@ class Domain(DomainBase):
         Counting makes the domain slower. What the system says of its process - CPU time, memory - is in `status()`.
         """
         return Allocated(*self._service("allocated", bool(stop)))
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    @overload
+    def events(self, *, max_waiting: int = MOST_WAITING) -> EventStream[Event]: ...
+    @overload
+    def events(self, event: type[E], /, *, max_waiting: int = MOST_WAITING) -> EventStream[E]: ...
+    @overload
+    def events(self, *events: type[Event], max_waiting: int = MOST_WAITING) -> EventStream[Event]: ...
+    def events(self, *events: type[Event], max_waiting: int = MOST_WAITING) -> EventStream[Any]:
+        """Iterate over what happens from now on: ``for event in domain.events(Output, Exited)``; all without types.
+
+        It ends after `Exited`, whether that is wanted or not, or when it is closed. At most `max_waiting` events wait
+        for whoever iterates; of more the oldest are dropped, and counted. Raises as `on`, and ValueError.
+        """
+        stream: EventStream[Any] = EventStream(tuple(map(check_event, events)) or (Event,), max_waiting)
+        self._life.subscriptions.stream(stream.buffer)
+        for event in events:
+            self._life.watching.want_event(event)
+        return stream
 
     # -- options -----------------------------------------------------------------------------------------------------
 

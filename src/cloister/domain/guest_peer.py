@@ -33,7 +33,7 @@ from cloister.objects.exports import Misaimed
 from cloister.objects.peer import Peer
 from cloister.pipes.duplex import LaneEnd, lane_pair
 from cloister.wire.limits import DEFAULT_LIMITS
-from cloister.wire.messages import Role
+from cloister.wire.messages import SERVICE, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,6 +135,10 @@ class GuestPeer(Peer):
             if submitted is not None:
                 submitted.end()
             self._release(lane)
+
+    def watch(self, what: str) -> None:
+        """Let the guest watch something for this side; see `Watching`. From the return on it does."""
+        self.call(SERVICE, "watch", ([what],), None)
 
     def one_way(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
         """Call without waiting for an answer. It goes on this thread's lane, so it keeps its order with later calls."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from cloister import calling
 from cloister.domain import creation
 from cloister.domain.life import Life, State
-from cloister.domain.options import Options, check_handler
+from cloister.domain.options import Options, check_event, check_handler
 from cloister.domain.setup import Setup, Watchdog
 from cloister.domain.status import Status, guarantees_of, look_at
 from cloister.errors import LevelUnavailable, MarshalError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["AS_BEFORE", "DomainBase"]
 
 E = TypeVar("E", bound="Event")
+R = TypeVar("R")
 
 AS_BEFORE: Any = object()
 """The default of an option that is not given, where None means something."""
@@ -106,13 +108,37 @@ class DomainBase:
 
     # -- events and the end that nobody asked for ---------------------------------------------------------------------
 
-    def on(self, event: type[E], handler: Callable[[E], object]) -> None:
-        """Call `handler` for each event of this type, on a thread that is not on the way of any call.
+    @overload
+    def on(self, event: type[E], /) -> Callable[[Callable[[E], R]], Callable[[E], R]]: ...
+    @overload
+    def on(self, event: type[E], handler: Callable[[E], R], /) -> Callable[[E], R]: ...
+    def on(self, event: Any, handler: Any = None, /) -> Any:
+        """Call `handler` for each event of this type from now on, on a thread that is not on the way of any call.
 
-        Raises TypeError for what is no type of event, or can't be called.
+        Without a handler it is a decorator: ``@domain.on(Exited)``. Returns the handler. For `ModuleLoaded`,
+        `ResolveFailed` and `ExceptionRaised` the domain is asked to watch; then this waits until it is ready, unless it
+        is called from event loops, and raises the errors of the domain.
+
+        Raises TypeError for what is no type of event, or can't be called; LevelUnavailable where the domain's Python
+        can't tell such events.
         """
+        if handler is None:
+            check_event(event)
+            return partial(self.on, event)
         check_handler(event, handler)
         self._life.subscriptions.add(event, handler)
+        try:
+            self._life.watching.want_event(event)
+        except BaseException:
+            self._life.subscriptions.remove(event, handler)
+            raise
+        return handler
+
+    def off(self, event: type[E], handler: Callable[[E], object], /) -> None:
+        """Call a handler of `on` no more; what happened before may still reach it. Raises LookupError for one that is
+        not there."""
+        if not self._life.subscriptions.remove(event, handler):
+            raise LookupError(f"{handler!r} is no handler of {event.__name__} in domain {self.name!r}")
 
     def on_resolve(self, kind: str, handler: Callable[[Lookup], Found | os.PathLike[str] | None]) -> None:
         """Be asked when code over there does not find a ``"module"``, a ``"type"`` or a ``"resource"``.

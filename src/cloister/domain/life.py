@@ -12,7 +12,7 @@ life, and only after the kernel has said that the process has ended.
 
 Facts that hold: the first cause of the end is kept (`_doom`), later ones are ignored, and so is ours where the process
 has ended before. After ENDED no descriptor is open, every lane is broken, and `report` is set. Every step of a stop is
-bounded in time: ask, `stop_timeout`, dump the stacks, `DUMP_S`, kill the tree.
+bounded in time: tell those who want to know, `stop_timeout`; ask, `stop_timeout`; dump the stacks, `DUMP_S`; kill.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from cloister.domain import diagnosis, events, living, start, temporary
 from cloister.domain.channel import Channel
 from cloister.domain.crew import Crew, Queue
+from cloister.domain.farewell import Farewell
 from cloister.domain.guard import DUMP_S, Guard
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.guest_threads import GuestThreads
@@ -39,6 +40,7 @@ from cloister.domain.resolving import Resolving
 from cloister.domain.shadow import Shadow
 from cloister.domain.stops import Stops
 from cloister.domain.subscriptions import Subscriptions
+from cloister.domain.watching import Watching
 from cloister.errors import (
     CallTimeout,
     CannotUnload,
@@ -119,6 +121,7 @@ class Life:
         self.subscriptions = Subscriptions(options.handlers)
         self.queue = self.subscriptions.queue
         self.work = Queue(_workers, MAX_WAITING_WORK, MAX_WAITING_WORK)
+        self.watching = Watching(self)
         self.resolving = Resolving(self)
         plan = start.plan(name, options.setup)
         self.building = plan.order is not None
@@ -148,6 +151,7 @@ class Life:
         self.listener = Listener(self)
         self.guest_threads = guest_threads(self)
         self.stops = Stops(self)
+        self.farewell = Farewell(self)
         living.add(self)
         if plan.order is not None:
             self.guard.vitals.suspended = True
@@ -187,7 +191,7 @@ class Life:
     @property
     def patience(self) -> float:
         """How many seconds all steps of a stop take at most, but for the kernel's."""
-        return self.options.stop_timeout + DUMP_S
+        return self.options.stop_timeout * (2 if self.farewell.wanted else 1) + DUMP_S
 
     @property
     def foreign(self) -> bool:
@@ -274,6 +278,8 @@ class Life:
                 return
             if self._doom is None:
                 self._doom = (Reason.UNLOADED, "")
+            if self.state is State.READY and self.farewell.begin():
+                return
             self.state = State.STOPPING
             self._moments.moved()
         if not self.python:  # nothing of the user's has run in it yet

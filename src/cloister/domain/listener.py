@@ -30,6 +30,9 @@ CLOSED_PATIENCE_S = 1.0
 _LAST_WORDS = {word.value: word for word in (Reason.RAISED, Reason.OUT_OF_MEMORY, Reason.HOST_GONE, Reason.EXITED)}
 """The reasons that a guest may give for its own end."""
 
+MAX_TEXT = 4096
+"""Characters of each text that describes an exception which a guest has raised."""
+
 _log = logging.getLogger("cloister")
 
 
@@ -112,23 +115,37 @@ class Listener:
             case Kind.LOG:
                 life.output.log(body)
             case Kind.EVENT:
-                where, described = body
-                if where == "module_loaded":
-                    module, file = map(str, described)
-                    life.tell(events.ModuleLoaded(life.name, life.process.pid, module, file), len(module) + len(file))
-                    return
-                life.unheard(str(where), life.peer.rebuild(described))
+                self._happened(*body)
             case Kind.WANT_LANE:
                 life.guest_threads.open_lane(int(body[0]), Role(body[1]) if len(body) > 1 else Role.GUEST)
             case Kind.OVER:
                 lane, number = body
                 life.stops.over(int(lane), int(number))
+            case Kind.FAREWELL:
+                life.farewell.heard(bool(body[0]))
+            case Kind.UNLOAD:
+                life.stop()
             case Kind.LAST_WORDS:
                 reason, code, text = body
                 if life.last_words is None:  # after a set-up that failed the guest exits, which is not why
                     life.last_words = (_LAST_WORDS[reason], int(code), str(text)[-16384:])
             case _:
                 raise ProtocolError(f"a frame of kind {kind} has no place on a control channel")
+
+    def _happened(self, name: Any, what: Any) -> None:
+        life = self._life
+        if name == "module_loaded":
+            module, file = map(str, what)
+            life.tell(events.ModuleLoaded(life.name, life.process.pid, module, file), len(module) + len(file))
+        elif name == "raised":
+            line = int(what[3])
+            kind, message, file, function, thread = (str(text)[:MAX_TEXT] for text in (*what[:3], *what[4:]))
+            raised = events.ExceptionRaised(
+                life.name, life.process.pid, kind, message, file, line, function=function, thread=thread
+            )
+            life.tell(raised, 256 + len(message) + len(file))
+        else:
+            life.unheard(str(name), life.peer.rebuild(what))
 
     def _built(self, stage: str, text: str) -> None:
         life = self._life
@@ -158,7 +175,7 @@ class Listener:
         life = self._life
         try:
             life.setup["initializer"] = start.initializer_message(life.options.setup, life.peer.version)
-            life.setup["watch"] = life.resolving.for_setup()
+            life.setup["watch"] = life.watching.for_setup()
             life.send(Kind.SETUP, life.setup)
         except Exception as error:  # also what a reducer of the user's raises
             life.failed(error)

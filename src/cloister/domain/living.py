@@ -20,7 +20,7 @@ from cloister.domain import crew
 if TYPE_CHECKING:
     from cloister.domain.life import Life
 
-__all__ = ["add", "remove", "stop_all"]
+__all__ = ["add", "all_of_them", "remove", "stop_all"]
 
 KILLED_S = 2.0
 """How long killed processes may take to be gone before the exit goes on without them; the lifeline ends them then."""
@@ -43,12 +43,18 @@ def remove(life: Life) -> None:
         _living.discard(life)
 
 
+def all_of_them() -> list[Life]:
+    """The lives that have not ended."""
+    with _lock:
+        return list(_living)
+
+
 def stop_all() -> None:
     """Stop all domains and wait until they have ended; run at interpreter exit. Bounded, and raises nothing."""
-    with _lock:
-        lives = list(_living)
+    lives = all_of_them()
     for life in lives:
         life.stop()
+    crew.run_all_here(FLUSH_S)  # handlers of `Unloading`, where no thread can be started for them any more
     end = time.monotonic() + max((life.patience for life in lives), default=0.0) + KILLED_S
     for life in lives:
         life.wait_ended(max(0.0, end - time.monotonic()))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloister import calling
-from cloister.domain.events import Event
+from cloister.domain.events import Event, ProcessExit
 from cloister.domain.setup import LONGEST_S, Setup, Watchdog
 
-__all__ = ["Options", "check_handler", "program_args"]
+__all__ = ["Options", "check_event", "check_handler", "program_args"]
 
 Handlers = tuple[tuple[type[Event], Callable[[Any], object]], ...]
 
@@ -46,10 +46,18 @@ class Options:
             )
 
 
-def check_handler(event: object, handler: object) -> None:
-    """Raise TypeError unless this is a type of event and something to call."""
+def check_event(event: object, inside: bool = False) -> type[Event]:
+    """Raise TypeError unless this is a type of event that a domain tells its creator; `inside`: its own code."""
     if not (isinstance(event, type) and issubclass(event, Event)):
         raise TypeError(f"a handler is for a type of cloister.events, such as Exited, not for {event!r}")
+    if event is ProcessExit and not inside:
+        raise TypeError("ProcessExit is the end of one's own process, for current_domain().on(); use Exited here")
+    return event
+
+
+def check_handler(event: object, handler: object) -> None:
+    """Raise TypeError unless this is a type of event and something to call."""
+    event = check_event(event)
     if not callable(handler):
         raise TypeError(f"the handler of {event.__name__} is to be called with the event; {handler!r} can't be called")
 

@@ -11,7 +11,6 @@ Any thread may enter. What the guest does with an answer is in `cloister.guest.l
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from cloister.domain import events
 from cloister.domain.crew import Crew
 from cloister.errors import ProtocolError
 from cloister.guest import lookups
-from cloister.wire.messages import SERVICE
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
@@ -91,36 +89,22 @@ class Resolving:
     def __init__(self, life: Life) -> None:
         setup = life.options.setup
         self._life = life
-        self._lock = threading.Lock()
-        self._sent = False
         self._handlers: list[tuple[str, Handler]] = list(setup.resolve.items())
         self._limit = setup.resolve_timeout
-        told = {kind for kind, _ in life.options.handlers}
-        self._watched = {"modules"} if events.ModuleLoaded in told else set()
-        if self._handlers or events.ResolveFailed in told or lookups.ask is not None:
-            self._watched.add("lookups")
+        if self._handlers or lookups.ask is not None:
+            life.watching.want("lookups")
 
     def take_over(self, other: Resolving) -> None:
         """Add the handlers that another domain of the same set-up was given later."""
         for kind, handler in other._handlers[len(self._handlers) :]:
             self.add(kind, handler)
 
-    def for_setup(self) -> list[str]:
-        """What the guest is to watch from its beginning; asked for once."""
-        with self._lock:
-            self._sent = True
-            return sorted(self._watched)
-
     def add(self, kind: str, handler: Handler) -> None:
         """Add a handler, after the others; from the return on the guest asks. Raises ValueError, and as a call does."""
         if kind not in KINDS:
             raise ValueError(f"what is resolved is one of {', '.join(KINDS)}, not {kind!r}")
         self._handlers.append((kind, handler))
-        with self._lock:
-            late = self._sent and "lookups" not in self._watched
-            self._watched.add("lookups")
-        if late:
-            self._life.peer.call(SERVICE, "watch", (["lookups"],), None)
+        self._life.watching.want("lookups")
 
     def resolve(self, kind: Any, name: Any, requested_by: Any) -> Any:
         """Answer a guest: [[how, what] or None, the failures of handlers as a text]. Its words are not trusted."""

@@ -30,6 +30,7 @@ from cloister.guest.logs import ForwardingHandler
 from cloister.guest.service import Service
 from cloister.guest.shared import SharedServing
 from cloister.guest.tasks import Tasks
+from cloister.guest.unhandled import watch_unhandled
 from cloister.objects import pickles, targets
 from cloister.pipes.duplex import LaneEnd
 from cloister.pipes.page import Page
@@ -140,7 +141,7 @@ class _Guest:
         root.setLevel(setup["log_level"])
         logging.raiseExceptions = False
         importlib.invalidate_caches()
-        threading.excepthook = self._thread_raised
+        watch_unhandled(self._unhandled)
         self._service.watch(setup["watch"])
         if setup["main_loop"] is not None:
             loop = main_loop.load(setup["main_loop"], self._peer, self._main)
@@ -156,10 +157,8 @@ class _Guest:
             if is_coroutine(made):
                 self._peer.coroutines.run(made, "initializer")
 
-    def _thread_raised(self, args: threading.ExceptHookArgs) -> None:
-        threading.__excepthook__(args)
-        if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
-            self._control.send(Kind.EVENT, "unhandled_exception", self._peer.describe(args.exc_value))
+    def _unhandled(self, where: str, error: BaseException) -> None:
+        self._control.send(Kind.EVENT, where, self._peer.describe(error))
 
     def _stop(self) -> None:
         """Let the main thread go, also where the code that it ran has swallowed `StopRequested`."""

@@ -17,10 +17,12 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister.guest import descriptors
 from cloister.guest.interrupts import INTERRUPT
+from cloister.guest.notices import notices
 from cloister.pipes.duplex import LaneEnd, receive_with_descriptors
 from cloister.pipes.page import rewind
 from cloister.release import VERSION
@@ -106,9 +108,10 @@ class Control:
         self._peer, self._main, self._serve, self._stop, self._beat_s = peer, main, serve, stop, beat_s
         peer.open_lane = self.open_lane
         peer.open_shared = self.open_shared
-        peer.report_load = lambda name, file: self.send(Kind.EVENT, "module_loaded", [name, file])
+        peer.report_event = lambda name, what: self.send(Kind.EVENT, name, what)
         peer.report = lambda name, error: self.send(Kind.EVENT, name, peer.describe(error))
         peer.coroutines.report = peer.report
+        notices.connect(main, partial(self.send, Kind.FAREWELL), partial(self.send, Kind.UNLOAD))
         self.thread = threading.Thread(target=self._run, name="cloister-control", daemon=True)
         self.thread.start()
 
@@ -232,8 +235,11 @@ class Control:
                 self._peer.arrivals.forget(body[0])
             case Kind.RELEASE:
                 self._peer.exports.release(body[0])
+            case Kind.FAREWELL:
+                notices.farewell()
             case Kind.STOP:
                 self._main.stopping = True
+                notices.stop()
                 self._stop()
                 if sys.platform == "win32":
                     raise NotImplementedError

@@ -168,7 +168,6 @@ class Coroutines:
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the loop that the calling thread is about to run. Called once, before any coroutine."""
-        loop.set_exception_handler(self._unhandled)
         self._loop, self._ident = loop, threading.get_ident()
 
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -180,7 +179,6 @@ class Coroutines:
                 import asyncio
 
                 self._loop = asyncio.new_event_loop()
-                self._loop.set_exception_handler(self._unhandled)
                 self._thread = threading.Thread(target=self._run, args=(self._loop,), name="cloister-loop", daemon=True)
                 self._thread.start()
             return self._loop
@@ -285,12 +283,6 @@ class Coroutines:
             except (SystemExit, KeyboardInterrupt) as error:  # a task of the user's own; threads are not ended by it
                 self.report("a task of the domain's loop", error)
         _unwind(loop)
-
-    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        loop.default_exception_handler(context)
-        error = context.get("exception")
-        if isinstance(error, BaseException):
-            self.report("unhandled_exception", error)
 
 
 def _unwind(loop: asyncio.AbstractEventLoop) -> None:

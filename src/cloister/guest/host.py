@@ -63,8 +63,8 @@ class HostPeer(Peer):
         """Asks the host for a shared lane for a loop; set by the control channel."""
         self.report: Callable[[str, BaseException], None] = _nowhere
         """Tells the host of an exception that no caller waits for; set by the control channel."""
-        self.report_load: Callable[[str, str], None] = _nowhere
-        """Tells the host of a module that was loaded, by name and file; set by the control channel."""
+        self.report_event: Callable[[str, list[Any]], None] = _nowhere
+        """Tells the host what it wants to know of events of this name; set by the control channel."""
         self.serving: dict[int, Running] = {}
         """What runs on each call lane, by the lane's number."""
         self.shared: dict[int, SharedServing] = {}

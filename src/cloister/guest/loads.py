@@ -1,4 +1,4 @@
-"""Telling the host of each module that is loaded here, where it wants to know.
+"""Telling of each module that is loaded here, where somebody wants to know: the host, or code of this domain.
 
 A finder at the front of `sys.meta_path` lets the others find, and has the loader tell when it has run the module. The
 module itself sees its own loader, not ours. Any thread may enter.
@@ -18,9 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["watch_loads"]
 
 
+_tells: list[Callable[[str, str], None]] = []
+
+
 def watch_loads(tell: Callable[[str, str], None]) -> None:
-    """Call `tell` with the name and the file of each module that is loaded from now on."""
-    sys.meta_path.insert(0, _Front(tell))
+    """Call `tell` with the name and the file of each module that is loaded from now on, on the thread that loads it."""
+    _tells.append(tell)
+    if not any(isinstance(finder, _Front) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Front(_tell))
+
+
+def _tell(name: str, file: str) -> None:
+    for tell in list(_tells):
+        tell(name, file)
 
 
 class _Front(importlib.abc.MetaPathFinder):

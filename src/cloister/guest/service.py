@@ -14,7 +14,7 @@ import types
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.guest import allocations, loaded, loads, local, lookups
+from cloister.guest import allocations, loaded, loads, local, lookups, raised
 from cloister.guest.coroutines import is_coroutine
 from cloister.guest.interrupts import Interrupted, StopRequested
 from cloister.guest.program import run_file, run_program
@@ -104,11 +104,14 @@ class Service:
                 results.append(None)
 
     def watch(self, what: list[str]) -> None:
-        """Ask the host for what is not found here (``lookups``), tell it of loaded modules (``modules``)."""
+        """Ask the host for what is not found here (``lookups``), tell it of loaded modules (``modules``) and of raised
+        exceptions (``raised``)."""
         if "lookups" in what:
             lookups.watch_lookups(self.peer)
         if "modules" in what:
-            loads.watch_loads(lambda name, file: self.peer.report_load(name, file))
+            loads.watch_loads(lambda name, file: self.peer.report_event("module_loaded", [name, file]))
+        if "raised" in what:
+            raised.watch_raised(lambda described: self.peer.report_event("raised", list(described)))
 
     def unwrap(self, value: Any) -> Any:
         """Return the object itself; the call asks for a copy."""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloister.errors import CallCancelled, MarshalError, ProtocolError
 from cloister.guest import pool
 from cloister.guest.coroutines import Started, is_coroutine
-from cloister.guest.interrupts import Interrupted, Running
+from cloister.guest.interrupts import Interrupted, Running, StopRequested
 from cloister.lanes.conversation import Call, part_frame, raise_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
@@ -277,6 +277,8 @@ class SharedServing:
         self._out.flush()
 
     def _answer(self, number: int, value: Any, error: BaseException | None, copy: bool = False) -> None:
+        if isinstance(error, StopRequested):
+            return  # the domain ends, and its host tells the caller so
         codecs = self._take_codecs()
         self._out.put(self._encode(codecs, number, value, error, copy))
         self._spare.append(codecs)

@@ -30,7 +30,8 @@ CANCEL            23  host            [lane, number]: raise in the code that ser
 RELEASE           24  both            [[object, how often received, how often sent home], …]
 LOG               25  guest           [name, level, message, created, path, line, function, thread, exception text]
 EVENT             26  guest           [name, exception]: something that no caller waits for; or
-                                      ["module_loaded", [module, file]]
+                                      ["module_loaded", [module, file]], or ["raised", [type, message, file,
+                                      line, function, thread]], where the host wants to know
 STOP              27  host            [grace in ms]: run exit hooks and end
 LAST_WORDS        28  guest           [reason, exit code, text]: the guest ends by itself and says why
 REWIND            29  host            []: the stacks were read, write the next ones from the start
@@ -38,6 +39,9 @@ OVER              30  guest           [lane, number]: a call that a CANCEL named
 NO_LANE           31  host            [ticket, text]: the lane that was asked for can't be had, and why
 DESCRIPTOR        32  host            [token] and one descriptor, for a reference that names the token
 NO_DESCRIPTOR     33  host            [[token, …]]: close these, where no reference has come for them
+FAREWELL          34  both            of the host []: STOP follows, run the handlers of that; of the guest [wants]: it
+                                      has such handlers, true, or they have run, false
+UNLOAD            35  guest           []: unload this domain
 =============  =====  ==============  =========================================================================
 
 Options of a call, all optional and each sent only when it is used: ``"left"``, the time left in ns; ``"logical"``, the
@@ -87,6 +91,8 @@ class Kind(IntEnum):
     NO_LANE = 31
     DESCRIPTOR = 32
     NO_DESCRIPTOR = 33
+    FAREWELL = 34
+    UNLOAD = 35
     BUILD = 40
     BUILDING = 41
 

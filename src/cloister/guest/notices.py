@@ -1,0 +1,84 @@
+"""What the code in this domain wants to know of its end: that it is about to be unloaded, or wants that itself.
+
+The control channel tells, and asks the host. A host, too, has these functions; there is nobody to ask, and no end of
+the default domain but that of the process. Any thread may enter.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from cloister.guest.interrupts import StopRequested
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.guest.interrupts import MainThread
+
+__all__ = ["Notices", "notices"]
+
+LOOK_S: Final = 0.01
+"""How often the main thread looks for the signal that ends it."""
+
+_log = logging.getLogger("cloister")
+
+
+class Notices:
+    """The handlers of this domain's end."""
+
+    def __init__(self) -> None:
+        self._handlers: list[Callable[[], object]] = []
+        self._lock = threading.RLock()
+        self._main: MainThread | None = None
+        self._stopping = threading.Event()
+        self._tell: Callable[[bool], None] | None = None
+        self._ask: Callable[[], None] | None = None
+
+    def connect(self, main: MainThread, tell: Callable[[bool], None], ask: Callable[[], None]) -> None:
+        """Begin: `tell` tells the host that there are handlers, or that they have run; `ask` asks it to unload."""
+        self._main, self._tell, self._ask = main, tell, ask
+
+    def add(self, handler: Callable[[], object]) -> None:
+        """Run a handler when this domain is unloaded, while it still works; after those that are there."""
+        with self._lock:
+            first = not self._handlers
+            self._handlers.append(handler)
+        if first and self._tell is not None:
+            self._tell(True)
+
+    def farewell(self) -> None:
+        """The host is about to unload this domain: run the handlers, on a thread of ours, and say so after it."""
+        threading.Thread(target=self._run, name="cloister-farewell", daemon=True).start()
+
+    def _run(self) -> None:
+        for handler in list(self._handlers):
+            try:
+                handler()
+            except Exception:
+                _log.exception("a handler of Unloading raised; the others run")
+        assert self._tell is not None
+        self._tell(False)
+
+    def stop(self) -> None:
+        """The host wants this domain to end now. Called by the control thread."""
+        self._stopping.set()
+
+    def unload(self, wait: bool) -> None:
+        """Ask the host to unload this domain; with `wait` also end what runs on this thread, when the end has come."""
+        assert self._ask is not None
+        self._ask()
+        if not wait:
+            return
+        main = self._main
+        if main is not None and threading.current_thread() is threading.main_thread() and not main.has_loop:
+            while not main.past_stop:
+                time.sleep(LOOK_S)  # the signal of the stop raises in here
+        else:
+            self._stopping.wait()
+        raise StopRequested
+
+
+notices = Notices()

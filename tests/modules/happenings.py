@@ -1,0 +1,81 @@
+"""Code to which things happen: exceptions that nobody handles, or that somebody does; imported by guests only."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+
+def fail_in_thread(text: str) -> None:
+    """A thread of the guest's own raises."""
+
+    def raise_it() -> None:
+        raise LookupError(text)
+
+    thread = threading.Thread(target=raise_it, name="lost")
+    thread.start()
+    thread.join()
+
+
+async def _raise(text: str) -> None:
+    raise OSError(text)
+
+
+async def fail_in_task(text: str) -> None:
+    """A task on the domain's loop raises, and nobody takes its result."""
+    task = asyncio.create_task(_raise(text))
+    await asyncio.wait([task])
+    del task
+
+
+def fail_in_loop_of_ones_own(text: str) -> None:
+    """The same on a loop that the code here has made."""
+    asyncio.run(fail_in_task(text))
+
+
+def fail(text: str) -> None:
+    """Raise, for a caller or a one-way call."""
+    raise ValueError(text)
+
+
+def catch(text: str) -> str:
+    """Raise three levels down, let it pass, and catch it."""
+
+    def deep() -> None:
+        raise KeyError(text)
+
+    def between() -> None:
+        try:
+            deep()
+        finally:
+            str(text)
+
+    try:
+        between()
+    except KeyError as error:
+        return str(error)
+    return ""
+
+
+class Odd(Exception):
+    """Can't even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def raise_oddly() -> None:
+    """Raise and catch it."""
+    try:
+        raise Odd
+    except Odd:
+        pass
+
+
+def raise_often(count: int) -> None:
+    """Many, quickly."""
+    for number in range(count):
+        try:
+            raise KeyError(number)
+        except KeyError:
+            pass
