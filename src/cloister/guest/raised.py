@@ -13,7 +13,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-import cloister
 from cloister.errors import LevelUnavailable
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ MAX_WAITING: Final = 10_000
 MAX_MESSAGE: Final = 1000
 """Characters of a message."""
 
-_OURS: Final = os.path.dirname(os.path.abspath(cloister.__file__)) + os.sep
+_OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _noting = threading.local()
 _waiting: queue.SimpleQueue[Raised] = queue.SimpleQueue()
 _tells: list[Callable[[Raised], None]] = []
