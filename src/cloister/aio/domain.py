@@ -228,6 +228,19 @@ class Domain(DomainBase):
             raise DomainUnloaded(f"domain {self.name!r} was unloaded before")
         await self._unload()
 
+    async def suspend(self) -> None:
+        """Let its process, and those that it has started in its group, stand still until `resume`. Idempotent.
+
+        No beat is owed meanwhile. Calls wait, their time-outs hold; unloading lets it go on first. Waits until it is
+        ready. Raises the errors of the domain, and LevelUnavailable where it has no process of its own.
+        """
+        await wait_ready(self._life, calling.deadline.get())
+        self._life.suspension.suspend()
+
+    async def resume(self) -> None:
+        """Let it go on after `suspend`. Idempotent. Raises WrongProcess in a forked child."""
+        self._life.suspension.resume()
+
     async def kill(self) -> None:
         """Kill the domain with all its descendants, at once. Idempotent.
 

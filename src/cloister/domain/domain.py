@@ -254,6 +254,19 @@ class Domain(DomainBase):
             raise DomainUnloaded(f"domain {self.name!r} was unloaded before")
         self._life.unload()
 
+    def suspend(self) -> None:
+        """Let its process, and those that it has started in its group, stand still until `resume`. Idempotent.
+
+        No beat is owed meanwhile. Calls wait, their time-outs hold; unloading lets it go on first. Waits until it is
+        ready. Raises the errors of the domain, and LevelUnavailable where it has no process of its own.
+        """
+        self._life.wait_ready(calling.deadline.get())
+        self._life.suspension.suspend()
+
+    def resume(self) -> None:
+        """Let it go on after `suspend`. Idempotent. Raises WrongProcess in a forked child."""
+        self._life.suspension.resume()
+
     def reload(self) -> None:
         """Put a fresh domain in the place of this one: its code is loaded anew, its state is gone.
 

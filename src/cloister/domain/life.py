@@ -40,6 +40,7 @@ from cloister.domain.resolving import Resolving
 from cloister.domain.shadow import Shadow
 from cloister.domain.stops import Stops
 from cloister.domain.subscriptions import Subscriptions
+from cloister.domain.suspension import Suspension
 from cloister.domain.watching import Watching
 from cloister.errors import (
     CallTimeout,
@@ -55,6 +56,7 @@ from cloister.report import Reason, Report
 from cloister.wire.messages import Kind, Role
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
 
     from cloister.domain.options import Options
@@ -152,6 +154,7 @@ class Life:
         self.guest_threads = guest_threads(self)
         self.stops = Stops(self)
         self.farewell = Farewell(self)
+        self.suspension = Suspension(self)
         living.add(self)
         if plan.order is not None:
             self.guard.vitals.suspended = True
@@ -172,6 +175,16 @@ class Life:
         self.peer.imports.keep = weakref.ref(domain)
 
     # -- what is known -----------------------------------------------------------------------------------------------
+
+    @property
+    def lock(self) -> threading.RLock:
+        """What the state and the moments change under."""
+        return self._lock
+
+    @property
+    def ready(self) -> bool:
+        """Whether it serves calls."""
+        return self.state is State.READY
 
     @property
     def over(self) -> bool:
@@ -278,6 +291,7 @@ class Life:
                 return
             if self._doom is None:
                 self._doom = (Reason.UNLOADED, "")
+            self.suspension.resume()
             if self.state is State.READY and self.farewell.begin():
                 return
             self.state = State.STOPPING

@@ -54,6 +54,8 @@ class Status:
     """Seconds since its last sign of life."""
     responsive: bool
     """False while beats that are owed do not come."""
+    suspended: bool
+    """Whether `Domain.suspend` lets it stand still; then no beat is owed."""
     calls: tuple[str, ...]
     """The calls that this program waits for."""
     running: int
@@ -93,6 +95,7 @@ def look_at(life: Life) -> Status:
         peak_memory=diagnosis.peak_memory(life.process.pid) if report is None else report.peak_memory,
         last_beat=now - vitals.last_beat,
         responsive=not vitals.unresponsive,
+        suspended=life.suspension.on and report is None,
         calls=life.peer.calls(),
         running=len(vitals.running),
         working=vitals.working,

@@ -132,19 +132,36 @@ class Process:
         for stray in strays:
             stray.kill()
 
+    def suspend(self) -> None:
+        """Let the guest and its group stand still. Any thread."""
+        self._signal_if_there(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the guest and its group go on. Any thread."""
+        self._signal_if_there(signal.SIGCONT)
+
+    def _signal_if_there(self, number: int) -> None:
+        with self._lock:
+            if self._signal(number):
+                self._signal_group(number, reserved=_is_child(self.pid))
+
     def _kill_group(self, reserved: bool) -> None:
-        """Kill the guest's group. `reserved`: its number can't be another's, because the guest was not reaped yet."""
+        """Kill the guest's group."""
+        self._signal_group(signal.SIGKILL, reserved)
+
+    def _signal_group(self, number: int, reserved: bool) -> None:
+        """Signal the guest's group. `reserved`: its number can't be another's, because the guest was not reaped yet."""
         try:
             if self.pidfd >= 0 and sys.platform == "linux":
                 try:
-                    signal.pidfd_send_signal(self.pidfd, signal.SIGKILL, None, _TO_GROUP)
+                    signal.pidfd_send_signal(self.pidfd, number, None, _TO_GROUP)
                 except OSError as error:
                     if error.errno != errno.EINVAL:
                         raise
                 else:
                     return
             if reserved:
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
             pass
 
