@@ -22,6 +22,7 @@ from cloister.domain.event_streams import MOST_WAITING
 from cloister.domain.events import Event
 from cloister.domain.known import DomainBase
 from cloister.domain.life import FLUSH_S, KILL_S, Life
+from cloister.domain.mapping import Progress
 from cloister.domain.options import Options, check_event, program_args
 from cloister.domain.status import Allocated
 from cloister.errors import CannotUnload, DomainUnloaded
@@ -111,6 +112,7 @@ class Domain(DomainBase):
         chunksize: int = 1,
         buffersize: int = 64,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> AsyncGenerator[T, None]: ...
     @overload
     def map(
@@ -121,6 +123,7 @@ class Domain(DomainBase):
         chunksize: int = 1,
         buffersize: int = 64,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> AsyncGenerator[Any, None]: ...
     def map(
         self,
@@ -130,15 +133,26 @@ class Domain(DomainBase):
         chunksize: int = 1,
         buffersize: int = 64,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> AsyncGenerator[Any, None]:
         """Call a function for each item over there; give the results in order: ``async for result in domain.map(…)``.
 
         For several iterables side by side. `chunksize` items travel together, and run one after the other. At most
         `buffersize` chunks are taken from the iterables beforehand, on the loop. `return_exceptions` gives exceptions
         as results; else the first one is raised in its place. Nothing is sent before the first item is asked for;
-        closing the iterator cancels what is on its way.
+        closing the iterator cancels what is on its way. `progress(done, total)` is called on the loop whenever a chunk
+        has come back; `total` is None where an iterable has no length.
         """
-        return map_chunks(self._life, self._prepared_map, target, iterables, chunksize, buffersize, return_exceptions)
+        return map_chunks(
+            self._life,
+            self._prepared_map,
+            target,
+            iterables,
+            chunksize,
+            buffersize,
+            return_exceptions=return_exceptions,
+            progress=progress,
+        )
 
     async def run_module(self, name: str, args: Sequence[str] = ()) -> int:
         """Run a module over there as a program, as ``python -m`` does; return its exit code."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from cloister.aio.moments import wait_ended
 from cloister.domain.life import KILL_S, Life
+from cloister.domain.mapping import Progress, known_length
 from cloister.errors import ProtocolError
 from cloister.report import Reason
 
@@ -26,7 +27,9 @@ def map_chunks(
     iterables: tuple[Any, ...],
     size: int,
     ahead: int,
+    *,
     return_exceptions: bool,
+    progress: Progress | None,
 ) -> AsyncGenerator[Any, None]:
     """Give the results in order; see `Domain.map`.
 
@@ -35,7 +38,16 @@ def map_chunks(
     if size < 1 or ahead < 1:
         raise ValueError(f"chunksize and buffersize are numbers from 1 up, not {size!r} and {ahead!r}")
     rows = zip(*iterables, strict=False)
-    return _results(life, prepare, target, rows, size, ahead, return_exceptions)
+    total = known_length(iterables) if progress is not None else None
+    done = 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        if progress is not None:
+            done += count
+            progress(done, total)
+
+    return _results(life, prepare, target, rows, size, ahead, return_exceptions, tell)
 
 
 async def _results(
@@ -46,6 +58,7 @@ async def _results(
     size: int,
     ahead: int,
     return_exceptions: bool,
+    tell: Callable[[int], object],
 ) -> AsyncGenerator[Any, None]:
     send = await prepare(target)
     sent: deque[tuple[asyncio.Future[Any], int]] = deque()
@@ -66,6 +79,7 @@ async def _results(
                 raise life.error() from None
             sent.popleft()
             fill()
+            tell(count)
             for place in sorted(failures):
                 results[place] = failures[place]
                 if not return_exceptions:

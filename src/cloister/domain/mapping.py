@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cloister.domain.guest_peer import GuestPeer
 
-__all__ = ["Chunks", "Outcome", "Progress", "Results", "outcome_of_guest"]
+__all__ = ["Chunks", "Outcome", "Progress", "Results", "known_length", "outcome_of_guest"]
 
 Outcome: TypeAlias = tuple[list[Any], dict[int, BaseException]]
 """The results of one chunk, and its exceptions by their places, where the list holds None."""
@@ -76,7 +76,7 @@ class Chunks:
         self._size, self._ahead = size, ahead
         self._return_exceptions, self._progress = return_exceptions, progress
         self._end = None if timeout is None else time.monotonic() + timeout
-        self._total = _total(iterables) if progress is not None else None
+        self._total = known_length(iterables) if progress is not None else None
         self._done = 0
         self._sent: deque[tuple[Future[Any], int]] = deque()
         self._current: list[Any] = []
@@ -167,7 +167,7 @@ def outcome_of_guest(peer: GuestPeer, value: Any, count: int) -> Outcome:
         raise peer.life.bad_message(error, "map") from None
 
 
-def _total(iterables: tuple[Any, ...]) -> int | None:
+def known_length(iterables: tuple[Any, ...]) -> int | None:
     """How many items there will be, where every iterable knows its length."""
     try:
         return min(len(iterable) for iterable in iterables)
