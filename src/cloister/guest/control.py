@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister.guest import descriptors
-from cloister.guest.interrupts import INTERRUPT
+from cloister.guest.interrupts import IMPORT_S, INTERRUPT
 from cloister.guest.notices import notices
 from cloister.pipes.duplex import LaneEnd, receive_with_descriptors
 from cloister.pipes.page import rewind
@@ -68,6 +68,8 @@ class Control:
         self._last_ticket = 0
         self._beats = 0
         self._owed: list[tuple[int, int, Callable[[], bool]]] = []
+        self._importing: dict[tuple[int, int], float] = {}
+        """Calls of them that import a module, and until when they may."""
         """Calls that were told to stop and still run: lane, number, whether it does."""
         self._look_again_s = SOON_S
         self.thread: threading.Thread | None = None
@@ -211,6 +213,7 @@ class Control:
             case Kind.LANE:
                 number, role, ticket = body
                 self._owed = [owed for owed in self._owed if owed[0] != number]  # of an earlier lane of this number
+                self._importing = {key: until for key, until in self._importing.items() if key[0] != number}
                 if len(self._descriptors) < 2:  # the kernel drops those that this process may not have
                     self._without_lane(Role(role), ticket)
                     return
@@ -224,7 +227,7 @@ class Control:
                 if self._main.serves(lane):
                     self._main.want(lane, number)
                 else:
-                    self._peer.stop_serving(lane, number)
+                    self._stop_serving(lane, number, time.monotonic() + IMPORT_S)
                 self._owe(lane, number)
             case Kind.NO_LANE:
                 self._refuse(body[0], str(body[1]))
@@ -249,6 +252,13 @@ class Control:
             case _:
                 pass  # a newer host may say more than this guest knows
 
+    def _stop_serving(self, lane: int, number: int, until: float) -> None:
+        """Stop a call, or come back to it while it imports, for as long as it may go on then."""
+        if self._peer.stop_serving(lane, number, time.monotonic() < until):
+            self._importing[lane, number] = until
+        else:
+            self._importing.pop((lane, number), None)
+
     def _owe(self, lane: int, number: int) -> None:
         """Tell the host when a call that it does not want any more is over: now, or after the looks to come."""
         runs = self._peer.watch(lane, number)
@@ -267,7 +277,10 @@ class Control:
             lane, number, runs = owed
             if not runs():
                 self._owed.remove(owed)
+                self._importing.pop((lane, number), None)
                 self.send(Kind.OVER, lane, number)
+            elif (lane, number) in self._importing:
+                self._stop_serving(lane, number, self._importing[lane, number])
         pause, self._look_again_s = self._look_again_s, min(2 * self._look_again_s, LATER_S)
         return pause
 

@@ -148,8 +148,8 @@ class Coroutines:
     def __init__(self) -> None:
         self.report: Callable[[str, BaseException], None] = lambda name, error: None
         """Tells the host of an exception that no caller waits for."""
-        self._lock = threading.Lock()
-        self._room = threading.Condition(threading.Lock())
+        self._lock = threading.RLock()  # a finalizer may run and call the host while it is held
+        self._room = threading.Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ident = 0

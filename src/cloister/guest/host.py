@@ -289,16 +289,18 @@ class HostPeer(Peer):
         running = self._here.running
         return -1 if running is None else running.lane
 
-    def stop_serving(self, lane: int, number: int) -> None:
-        """Stop a call that the host does not want any more; ignored where it is over. Called by the control thread."""
+    def stop_serving(self, lane: int, number: int, patient: bool = False) -> bool:
+        """Stop a call that the host does not want any more; ignored where it is over. Called by the control thread.
+
+        `patient`: not while it imports; returns True then, and is to be called again.
+        """
         with self._arriving:
             running, shared = self.serving.get(lane), self.shared.get(lane)
             if lane in self.coming:
                 self.coming[lane] = number
         if shared is not None:
-            shared.interrupt(number)
-        elif running is not None:
-            running.interrupt(number)
+            return shared.interrupt(number, patient)
+        return running is not None and running.interrupt(number, patient)
 
     def expect(self, lane: int) -> None:
         """A call lane waits for the thread that is to serve it. Called by the control thread."""

@@ -10,7 +10,9 @@ is not begun. Two ways lead there:
   of Python code, so a sleep or a native call ends first.
 
 Only the user's code is interrupted. While a call waits for an answer of the host, the exception waits too, because it
-would tear what is being read: the host that wants to stop a call is not in the middle of answering it.
+would tear what is being read: the host that wants to stop a call is not in the middle of answering it. And it waits,
+for at most `IMPORT_S`, while a module is imported: one that is torn in the middle can leave others behind that never
+work again, and the next call would meet them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import ctypes
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -48,6 +51,9 @@ class StopRequested(BaseException):
     """The domain is to end: raised on the main thread, so that its exit hooks run."""
 
 
+IMPORT_S: Final = 10.0
+"""How long an import is let alone. The host's caller does not wait for it; the thread over here is busy that long."""
+
 _LOOKS: Final = 16
 """Turns of an empty loop in which an exception that is on its way arrives: Python looks for one in each. Taking it back
 would be wrong: `PyThreadState_SetAsyncExc` with NULL leaves Python 3.11 and 3.12 looking for ever, which is slow, and
@@ -55,6 +61,16 @@ under a tracer of 3.11 never ends."""
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+def _imports(frame: Any) -> bool:
+    """Whether a module is being imported in this frame or further out."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "_find_and_load" and code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Running:
@@ -84,8 +100,11 @@ class Running:
         """How the call is stopped that runs as a task while this thread waits for it; None where it runs here."""
         self._lock = threading.RLock()  # a finalizer may run and call the host while it is held
 
-    def interrupt(self, number: int) -> None:
-        """Raise `Interrupted` in this thread's call, unless it is over. Called by the control thread."""
+    def interrupt(self, number: int, patient: bool = False) -> bool:
+        """Raise `Interrupted` in this thread's call, unless it is over. Called by the control thread.
+
+        `patient`: not while it imports; returns True then, and is to be called again.
+        """
         with self._lock:
             self.cancelling = number
             self.unwanted = number  # before the look: the thread sets its number, and then looks at this
@@ -96,10 +115,14 @@ class Running:
                 self.stop()
             elif self.away:
                 self.pending = number
+            elif patient and _imports(sys._current_frames().get(self.thread)):
+                self.cancelling = 0
+                return True
             else:
                 _set_async_exc(self.thread, Interrupted)
-                return
+                return False
             self.cancelling = 0
+            return False
 
     def settle(self, number: int) -> None:
         """Swallow an interruption of a call that has just ended."""
@@ -151,6 +174,8 @@ class MainThread:
         """(lane, number) of a call to interrupt, as the control thread has heard."""
         self.told: tuple[int, int] | None = None
         """The last call that was told to stop: once is enough, it may be cleaning up."""
+        self._let_alone = (0, 0, 0.0)
+        """A call, by lane and number, that imports, and until when it may go on."""
         self.stopping = False
         """Set before `INTERRUPT` is sent to end the domain."""
         self.past_stop = False
@@ -171,6 +196,9 @@ class MainThread:
         number = self.asked_for(running.lane)
         if not number or (running.lane, number) == self.told:
             return
+        if number == running.number and running.stop is None and not running.away and self._is_let_alone(number, frame):
+            self.wanted = (running.lane, number)  # the signal is repeated
+            return
         self.told = (running.lane, number)
         if number != running.number:
             running.unwanted = number
@@ -182,6 +210,15 @@ class MainThread:
             running.pending = number
         else:
             raise Interrupted
+
+    def _is_let_alone(self, number: int, frame: Any) -> bool:
+        running = self.running
+        if running is None or not _imports(frame):
+            return False
+        now = time.monotonic()
+        if self._let_alone[:2] != (running.lane, number):
+            self._let_alone = (running.lane, number, now + IMPORT_S)
+        return now < self._let_alone[2]
 
     def serves(self, lane: int) -> bool:
         """Whether the main thread serves this lane, and a signal can name a call on it. Any thread may ask."""

@@ -89,20 +89,21 @@ class SharedServing:
             self._there = 1
         self._take_turns()
 
-    def interrupt(self, number: int) -> None:
-        """Stop a call, or see to it that it does not begin. Called by the control thread."""
+    def interrupt(self, number: int, patient: bool = False) -> bool:
+        """Stop a call, or see to it that it does not begin. Called by the control thread; see `Running.interrupt`."""
         with self._state:
             if number > self._heard:
                 self._unwanted.add(number)  # the control channel was faster than the lane
             self._waiting.discard(number)
             running = self._running.get(number)
             if running is None:
-                return
+                return False
             self._told.add(number)
             if type(running) is Started:
                 running.cancel()
             elif isinstance(running, Running):
-                running.interrupt(number)
+                return running.interrupt(number, patient)
+            return False
 
     def runs(self, number: int) -> bool:
         """Whether a call has begun, and is not over."""
