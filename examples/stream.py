@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import cloister
 
 
-def primes() -> Iterator[int]:
+def primes() -> Generator[int]:
     """All primes, one after the other."""
     found: list[int] = []
     for number in itertools.count(2):

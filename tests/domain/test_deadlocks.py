@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_answer_that_waits_for_the_thread_that_waits_for_it(make: Make) -> None:
     """To wait in a call-back for a call submitted to the same domain, which has one place, is told at once."""
     domain = make(max_concurrency=1)
 
-    def up() -> object:
+    def up() -> Future[int]:
         future = domain.submit("troubles:add", 1, 1)
         with pytest.raises(DeadlockDetected, match="the answer of the submitted call"):
             future.result()

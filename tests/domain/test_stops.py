@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,8 @@ def killed(error: CallTimeout, domain: cloister.Domain) -> None:
     assert "did not stop within" in str(error)
     assert "was killed" in str(error)
     assert domain._life.wait_ended(JOIN_S)
-    assert error.report is domain.report is not None
+    assert error.report is not None
+    assert error.report is domain.report
     assert error.report.reason is Reason.CANCELLED
     assert error.report.signal == signal.SIGKILL
     with pytest.raises(DomainCrashed, match="cancelled"):
@@ -77,7 +79,7 @@ def test_call_on_another_thread_than_the_main_one_is_watched_too(make: Make) -> 
     domain.call("troubles:pid")
     seen: list[CallTimeout] = []
 
-    def work(name: tuple[object, ...]) -> None:
+    def work(name: tuple[Any, ...]) -> None:
         with pytest.raises(CallTimeout) as raised:
             domain.with_options(timeout=0.5, kill_after=1).call(*name)
         seen.append(raised.value)
@@ -184,12 +186,12 @@ def test_options_of_calls_are_checked(make: Make) -> None:
     for wrong in ("1", True, [1]):
         for option in ("timeout", "kill_after"):
             with pytest.raises(TypeError, match="a number of seconds"):
-                domain.with_options(**{option: wrong})
+                domain.with_options(**{option: wrong})  # type: ignore[arg-type]  # that is the test
         with pytest.raises(TypeError, match="a number of seconds"), cloister.timeout(wrong):  # type: ignore[arg-type]  # that is the test
             pass
     for option in ("timeout", "kill_after"):
         with pytest.raises(ValueError, match="from 0 up"):
-            domain.with_options(**{option: -1})
+            domain.with_options(**{option: -1})  # type: ignore[arg-type]  # not each option is a number
     view = domain.with_options(timeout=0.1).with_options(kill_after=JOIN_S)
     with pytest.raises(CallTimeout, match="and did"):
         view.call("troubles:sleep", 60)
@@ -202,7 +204,7 @@ def test_domain_that_has_ended_needs_no_watching(make: Make) -> None:
     """A call that is given up when its domain has just ended is told the end."""
     domain = ready(make())
     domain.unload()
-    told = []
+    told: list[object] = []
     stop = domain._life.stops.watch(0, 1, 60, "late", told.append)
     assert told == [stop]
     assert stop.report is domain.report

@@ -20,6 +20,7 @@ from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed, Domain
 from cloister.lanes import shared_lane
 from cloister.lanes.ledger import Ledger
 from cloister.lanes.shared_lane import SharedLane
+from cloister.pipes import duplex
 
 Start = Callable[..., cloister.Domain]
 JOIN_S = 20.0
@@ -363,7 +364,7 @@ def test_finalizers_may_call_while_lanes_are_opened(start: Start) -> None:
 def test_finalizer_in_the_middle_of_opening_a_lane_opens_one_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finalizer that the collector runs while a lane is on its way to the guest calls on a lane of its own."""
     domain = start()
-    original = channel.send_with_descriptors
+    original = duplex.send_with_descriptors
     results: list[int] = []
 
     def interrupted(*args: Any) -> int:
@@ -530,6 +531,8 @@ def test_end_of_a_domain_reaches_a_finalizer_that_waits_in_the_middle_of_a_submi
     last = domain.submit("time:sleep", 60)
     ends.append(last.exception(JOIN_S))
     assert [type(end) for end in ends] == [DomainCrashed] * 2
+    assert isinstance(ends[0], DomainCrashed)
+    assert ends[0].report is not None
     assert len(ends[0].report.calls) == 3
 
 

@@ -38,6 +38,6 @@ def traced() -> tuple[int, int, bool]:
     from opentelemetry.sdk.trace import TracerProvider
 
     with TracerProvider().get_tracer("over there").start_as_current_span("inner") as span:
-        parent = span.parent
+        parent = getattr(span, "parent", None)
         assert parent is not None
         return span.get_span_context().trace_id, parent.span_id, parent.is_remote

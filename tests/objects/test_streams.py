@@ -346,6 +346,9 @@ class Stubborn:
     def __init__(self, script: list[Any]) -> None:
         self._script = iter(script)
 
+    def __iter__(self) -> Stubborn:
+        return self
+
     def __next__(self) -> Any:
         item = next(self._script)
         if item == "error":

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class Schedule:
             step = chance.choice([self._plain, self._nested, self._late, self._own_thread, self._submitted])
             step(domain, chance, futures)
         for future, value, given_up, calls in futures:
-            self._judge("submitted", lambda future=future: future.result(JOIN_S), value, given_up)
+            self._judge("submitted", partial(future.result, JOIN_S), value, given_up)
             deadline = time.monotonic() + JOIN_S
             while not calls and time.monotonic() < deadline:
                 time.sleep(0.001)  # its call-backs run a moment after those who wait

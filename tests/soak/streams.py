@@ -25,6 +25,7 @@ def flow(mebibytes: int) -> tuple[int, int]:
     """Let so much flow up and down; return by how many KiB the peak of the host and of the guest rose."""
     pieces = mebibytes * 1024 * 1024 // PIECE
     with Domain("flow", setup=Setup(path=[MODULES])) as domain:
+        before = (0, 0)
         for count in (WARM, pieces):
             flows.forget_peak()
             domain.call("flows:forget_peak")

@@ -49,11 +49,11 @@ class ContextCall:
     def __init__(
         self, context: Context, here: Context, target: Any, function: Callable[..., Any], args: Any, kwargs: Any
     ) -> None:
-        self.context = context
+        self.context: Context = context
         """The context that it goes to."""
-        self.target = target
+        self.target: Any = target
         """The class of the object that is called."""
-        self.name = str(getattr(function, "__name__", function))
+        self.name: str = str(getattr(function, "__name__", function))
         """The name of the method; ``__init__`` where the object is made."""
         self.args: tuple[Any, ...] = args
         """The arguments, which a rule may replace."""

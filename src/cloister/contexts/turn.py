@@ -41,9 +41,9 @@ class Pass:
     __slots__ = ("gate", "out", "strand", "thread")
 
     def __init__(self, strand: int) -> None:
-        self.thread = threading.get_ident()
-        self.strand = strand
-        self.out = False
+        self.thread: int = threading.get_ident()
+        self.strand: int = strand
+        self.out: bool = False
         """Whether it calls out over a wall at this moment, and waits."""
         self.gate: threading.Lock | None = None
         """Made where it has to wait, and opened when its turn has come."""
@@ -56,8 +56,8 @@ class _Place(waits.Resource):
 
     def __init__(self, turn: Turn, name: str) -> None:
         self._turn = weakref.ref(turn)
-        self.name = name
-        self.places = 1
+        self.name: str = name
+        self.places: int = 1
 
     @property
     def holders(self) -> Counter[Hashable]:  # type: ignore[override]  # nobody writes it
@@ -70,7 +70,7 @@ class Turn:
 
     def __init__(self, reentrant: bool) -> None:
         """`reentrant`: others may come in while the one inside calls out."""
-        self.reentrant = reentrant
+        self.reentrant: bool = reentrant
         self._guard = threading.RLock()
         self._inside: list[Pass] = []
         self._waiting: deque[Pass] = deque()

@@ -48,9 +48,12 @@ class Offer(Protocol):
 class MainLoop:
     """What a message loop of the guest's main thread has to do for its domain: watch, serve, and end when told."""
 
-    def __init__(self, peer: HostPeer, main: MainThread, run: Callable[[MainLoop], object]) -> None:
+    def __init__(self, peer: Any, main: Any, run: Callable[[MainLoop], object]) -> None:
         """`run` runs the loop on the calling thread, and returns when it is to stop. Raises OSError."""
-        self._peer, self._main, self._run = peer, main, run
+        # Users get one and make none, so what it is made of is no part of the public interface.
+        self._peer: HostPeer = peer
+        self._main: MainThread = main
+        self._run = run
         self._offers: deque[Offer] = deque()
         self._jobs: deque[Callable[[], None]] = deque()
         self._lane: CallLane | None = None
