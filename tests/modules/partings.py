@@ -78,5 +78,10 @@ def unload_soon() -> None:
 
 def unload_twice() -> None:
     """A handler of the unloading unloads: nothing happens."""
-    here.on(events.Unloading, lambda event: here.unload() or print("returned"))
+
+    def again(event: events.Unloading) -> None:
+        here.unload()
+        print("returned")
+
+    here.on(events.Unloading, again)
     here.unload()
