@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from cloister.inspection.listing import ListedClass, ListedCode, ListedEntryPoint, ListedFunction, ListedModule
     from cloister.inspection.places import inspect_code
     from cloister.objects.handles import ObjectHandle
+    from cloister.objects.leases import Lease, lease
     from cloister.objects.marks import by_reference, code, pickled, share, stream
     from cloister.objects.proxies import is_proxy
     from cloister.report import Reason, Report
@@ -87,6 +88,7 @@ __all__ = [
     "DomainUnloaded",
     "EnvironmentFailed",
     "Found",
+    "Lease",
     "LevelUnavailable",
     "ListedClass",
     "ListedCode",
@@ -132,6 +134,7 @@ __all__ = [
     "inspect_code",
     "intercepted",
     "is_proxy",
+    "lease",
     "logical_thread",
     "one_way",
     "pickled",
@@ -162,6 +165,7 @@ _HOMES = {
     "Domain": "cloister.domain.domain",
     "DomainPoolExecutor": "cloister.executor.pool",
     "Found": "cloister.domain.resolving",
+    "Lease": "cloister.objects.leases",
     "ListedClass": "cloister.inspection.listing",
     "ListedCode": "cloister.inspection.listing",
     "ListedEntryPoint": "cloister.inspection.listing",
@@ -187,6 +191,7 @@ _HOMES = {
     "inspect_code": "cloister.inspection.places",
     "intercepted": "cloister.contexts.bound",
     "is_proxy": "cloister.objects.proxies",
+    "lease": "cloister.objects.leases",
     "logical_thread": "cloister.calling",
     "one_way": "cloister.domain.functions",
     "pickled": "cloister.objects.marks",

@@ -31,6 +31,8 @@ def invoke(exports: Exports, call: Call, rebuild: Callable[[Any], BaseException]
     """
     # A call that waits for an answer keeps its proxy alive; one that does not may be overtaken by the release.
     entry = exports.find(call.target) if call.number else exports.arrive(call.target)
+    if entry.lease is not None:
+        entry.lease.touch()
     name, value = call.name, entry.value
     if name not in entry.names:
         return _attribute(exports, entry, call)

@@ -27,6 +27,7 @@ from typing import Any, Final
 from cloister.errors import MarshalError, ProtocolError
 from cloister.objects.descriptions import Description, describe_type
 from cloister.objects.file_proxies import FILE_METHODS
+from cloister.objects.leases import Grant, Lease, grant_for
 from cloister.objects.misaimed import Misaimed
 from cloister.objects.streams import Puller
 
@@ -44,7 +45,7 @@ _PULLED: Final = frozenset(("__next__", "__anext__"))
 class Exported:
     """One object that the peer may reach."""
 
-    __slots__ = ("announced", "arrived", "count", "description", "key", "names", "number", "puller", "value")
+    __slots__ = ("announced", "arrived", "count", "description", "key", "lease", "names", "number", "puller", "value")
 
     def __init__(self, number: int, key: tuple[int, Description], value: Any) -> None:
         self.number = number
@@ -53,6 +54,8 @@ class Exported:
         self.description = key[1]
         self.names = self.description.callable_names
         """The methods that the peer may call."""
+        self.lease: Grant | None = None
+        """When it is let go though the peer holds it; None for almost all."""
         self.count = 0
         self.arrived = 0
         self.announced = 0
@@ -74,6 +77,8 @@ class Exports:
         self._files: dict[type, Description] = {}
         self._types: dict[Description, int] = {}
         self._last = 0
+        self._expired: dict[int, int] = {}
+        """What was let go at the end of its lease and is still held over there: how often it was sent."""
         self.bury: Callable[[list[Any]], None] = list.clear
         """Takes what was let go of, and drops it where destructors may run. By default at once, on the same thread."""
 
@@ -110,8 +115,8 @@ class Exports:
             found = self._files.setdefault(cls, replace(found, methods=methods, specials=specials))
         return found
 
-    def hand_out(self, value: Any, description: Description) -> Exported:
-        """Note that `value` is sent once more; return its entry.
+    def hand_out(self, value: Any, description: Description, lease: Lease | None = None) -> Exported:
+        """Note that `value` is sent once more; return its entry. `lease`: its terms, beside those of its type.
 
         An object keeps its id as long as the peer holds it. One that is handed out under two descriptions has two.
         """
@@ -123,6 +128,10 @@ class Exports:
                 made = Exported(self._last, key, value)
                 entry = self._by_key.setdefault(key, made)
                 self._by_number[entry.number] = entry
+                if entry.lease is None:
+                    entry.lease = grant_for(value, lease, self, entry.number)
+            elif entry.lease is not None:
+                entry.lease.keep(entry.lease.terms.seconds)
             entry.count += 1
             return entry
 
@@ -147,6 +156,8 @@ class Exports:
         entry = self._by_number.get(number)
         if entry is not None:
             return entry
+        if number in self._expired:
+            raise MarshalError(f"object #{number} is gone: its lease ran out, because nobody used it for so long")
         if type(number) is int and 0 < number <= self._last:
             raise MarshalError(f"object #{number} is gone: the last proxy of it was dropped")
         raise Misaimed(f"object {number!r} was never handed out")
@@ -167,6 +178,11 @@ class Exports:
         with self._lock:
             for number, times, mentions in _releases(dropped):
                 entry = self._by_number.get(number)
+                if entry is None and times <= self._expired.get(number, 0):
+                    self._expired[number] -= times
+                    if not self._expired[number]:
+                        del self._expired[number]
+                    continue
                 if entry is None or times > entry.count:
                     raise ProtocolError(f"object {number} was released {times} times, more often than it was sent")
                 entry.count -= times
@@ -181,12 +197,25 @@ class Exports:
             self._by_key.pop(entry.key, None)
         return entry
 
+    def expire(self, number: int) -> None:
+        """Let an object go that the peer still holds: its lease has run out. Ignored where it is gone already."""
+        with self._lock:
+            entry = self._by_number.pop(number, None)
+            if entry is None:
+                return
+            self._by_key.pop(entry.key, None)
+            self._expired[number] = entry.count
+        gone: list[Any] = [entry]
+        del entry
+        self.bury(gone)
+
     def clear(self) -> None:
         """Let everything go: the peer is gone."""
         with self._lock:
             gone = list(self._by_number.values())
             self._by_number.clear()
             self._by_key.clear()
+            self._expired.clear()
         gone.clear()
 
 

@@ -53,12 +53,13 @@ def is_by_reference(cls: type) -> bool:
 
 
 class Shared(Generic[T]):
-    """A value that travels by reference this once; made by `share`."""
+    """A value that travels by reference this once; made by `share`, or by a lease."""
 
-    __slots__ = ("value",)
+    __slots__ = ("lease", "value")
 
-    def __init__(self, value: T) -> None:
+    def __init__(self, value: T, lease: Any = None) -> None:
         self.value = value
+        self.lease = lease
 
 
 class Code(Generic[T]):

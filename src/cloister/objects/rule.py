@@ -50,6 +50,7 @@ from cloister.wire.culprit import ways_out
 from cloister.wire.reference import Reference
 
 if TYPE_CHECKING:
+    from cloister.objects.leases import Lease
     from cloister.objects.peer import Peer
 
 __all__ = ["Marshaller"]
@@ -113,8 +114,9 @@ class Marshaller:
         peer = self._peer
         cls = type(value)
         shared = cls is Shared
+        lease = None
         if shared:
-            value = value.value
+            value, lease = value.value, value.lease
             cls = type(value)
         if is_proxy(value) and value._cloister_peer is peer:
             peer.imports.mention(value._cloister_id)
@@ -128,9 +130,9 @@ class Marshaller:
         if cls is Code or cls is Pickled:
             return self._downwards(value)
         if isinstance(value, _CALLABLES):
-            return self._own(value, CALLABLE)
+            return self._own(value, CALLABLE, lease=lease)
         if shared or is_proxy(value) or is_by_reference(cls):
-            return self._own(value, peer.exports.view(cls))
+            return self._own(value, peer.exports.view(cls), lease=lease)
         if peer.below and not shared:
             twin = self._twin(value)
             if twin is not None:
@@ -173,9 +175,11 @@ class Marshaller:
             return Reference((CODE, "value", pickles.dump(value.value), list(targets.VERSION)))
         return Reference((CODE, *targets.to_plain(value.function, self._peer.version)))
 
-    def _own(self, value: Any, description: Description, ahead: int = MOST_ITEMS) -> Reference:
+    def _own(
+        self, value: Any, description: Description, ahead: int = MOST_ITEMS, lease: Lease | None = None
+    ) -> Reference:
         exports = self._peer.exports
-        entry = exports.hand_out(value, description)
+        entry = exports.hand_out(value, description, lease)
         if entry.puller is not None:
             entry.puller.ahead = min(entry.puller.ahead, ahead)
         number = exports.type_number(description)
