@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import cloister
 from cloister.errors import CallTimeout
+from cloister.guest.coroutines import task_here
 
 WAIT_S = 20.0
 
@@ -56,3 +59,11 @@ def test_import_is_not_torn(thread: str, tmp_path: Path) -> None:
             time.sleep(0.02)
         assert domain.status().running == 0
     assert log.read_text(encoding="utf-8").splitlines() == ["begun", "done"]
+
+
+def test_asyncio_that_another_thread_imports_is_no_loop_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of the host's while another thread is in the middle of importing asyncio sees no loop, and no error."""
+    monkeypatch.setitem(sys.modules, "asyncio.events", ModuleType("asyncio.events"))
+    assert not task_here()
+    monkeypatch.delitem(sys.modules, "asyncio.events")
+    assert not task_here()

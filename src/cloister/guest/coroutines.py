@@ -47,8 +47,9 @@ def is_coroutine(value: object) -> TypeGuard[Coroutine[Any, Any, Any]]:
 
 def task_here() -> bool:
     """Whether a task of an asyncio loop runs on the calling thread. Costs little where asyncio was never imported."""
-    events: Any = sys.modules.get("asyncio.events")
-    if events is None or events._get_running_loop() is None:
+    # Another thread may be in the middle of importing it.
+    running: Any = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
+    if running is None or running() is None:
         return False
     import asyncio
 
