@@ -33,8 +33,12 @@ bench: environment  ## measure, interleaved, against the floor and the peers; so
 fuzz: environment  ## feed FUZZ_COUNT hostile inputs to everything that reads
 	@$(VENV_PYTHON) tools/run_fuzz.py $(FUZZ_COUNT)
 
-soak: environment  ## kill KILLS domains at random moments; each reason must be exact, the host flat
+soak: environment  ## kill KILLS domains at random moments; random schedules, 200 domains, 100,000 calls each way
 	@$(VENV_PYTHON) -m tests.soak.kills $(KILLS)
+	@$(VENV_PYTHON) -m tests.soak.schedules
+	@$(VENV_PYTHON) -m tests.soak.loop_schedules
+	@$(VENV_PYTHON) -m tests.soak.loop_domains
+	@$(VENV_PYTHON) -m tests.soak.both_ways
 
 docs: environment  ## build the documents into docs/_build/html
 	@$(VENV_PYTHON) tools/run_checks.py docs && echo "docs/_build/html/index.html"

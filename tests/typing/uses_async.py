@@ -10,6 +10,31 @@ from typing import Any, assert_type
 import shop
 from made_async import AsyncCustomers
 
+import cloister
+
+
+def measure(text: str) -> int:
+    """Run in a domain."""
+    return len(text)
+
+
+async def through_a_domain(domain: cloister.aio.Domain) -> None:
+    """What the calls of a domain give; what `create` makes of a class is awaited, so it is typed by a Protocol."""
+    assert_type(await domain.call(measure, "Ada"), int)
+    assert_type(await domain.call("shop:measure", "Ada"), Any)
+    assert_type(domain.submit(measure, "Ada"), asyncio.Future[int])
+    assert_type(await domain.submit(measure, "Ada"), int)
+    assert_type([size async for size in domain.map(measure, ["Ada"])], list[int])
+    assert_type(await domain.create("shop:Customers", "eu"), Any)
+    assert_type(await domain.create(shop.Customers, "eu"), shop.Customers)
+    assert_type(await domain.with_options(timeout=1).eval("1"), Any)
+    customers: AsyncCustomers = await domain.create("shop:Customers", "eu")
+    assert_type(await customers.add("Ada"), int)
+    future: asyncio.Future[str] = domain.submit(measure, "Ada")  # expect-error
+    length: int = domain.call(measure, "Ada")  # expect-error
+    for size in domain.map(measure, ["Ada"]):  # expect-error
+        print(size, future, length)
+
 
 async def through_a_protocol(made: Any) -> None:
     """A Protocol that `cloister stubs --async` has made."""
