@@ -17,8 +17,8 @@ import pytest
 import cloister
 from cloister.domain import events
 from cloister.domain.domain import Domain
-from cloister.domain.life import State
 from cloister.domain.setup import Setup, Watchdog
+from cloister.domain.state import State
 from cloister.errors import CallTimeout, DomainCrashed, LevelUnavailable, StartFailed
 from cloister.levels import lifeline
 from cloister.report import Reason

@@ -15,7 +15,7 @@ import pytest
 
 from cloister.domain import events
 from cloister.domain.domain import Domain
-from cloister.domain.life import State
+from cloister.domain.state import State
 from cloister.errors import DomainCrashed, DomainUnloaded
 from cloister.report import Reason
 from tests.domain.journal import MODULES, Journal, is_running, wait_until

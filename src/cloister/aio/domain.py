@@ -17,6 +17,7 @@ from cloister.aio.event_streams import LoopEventStream
 from cloister.aio.mapping import map_chunks
 from cloister.aio.moments import events_handled, wait_ended, wait_ready
 from cloister.aio.peer import LoopPeer
+from cloister.domain import level as levels
 from cloister.domain.domain import text
 from cloister.domain.event_streams import MOST_WAITING
 from cloister.domain.events import Event
@@ -25,7 +26,7 @@ from cloister.domain.life import FLUSH_S, KILL_S, Life
 from cloister.domain.mapping import Progress
 from cloister.domain.options import Options, check_event, program_args
 from cloister.domain.status import Allocated
-from cloister.errors import CannotUnload, DomainUnloaded
+from cloister.errors import DomainUnloaded
 from cloister.objects import targets
 from cloister.objects.descriptions import type_name
 from cloister.objects.handles import ObjectHandle
@@ -195,6 +196,8 @@ class Domain(DomainBase):
 
         Counting makes the domain slower. What the system says of its process - CPU time, memory - is in `status()`.
         """
+        if self._life.inside:
+            levels.refuse(self.level, "allocated()", "a count of its own", "process")
         return Allocated(*await self._send("allocated", bool(stop)))
 
     # -- events ------------------------------------------------------------------------------------------------------
@@ -238,7 +241,7 @@ class Domain(DomainBase):
         """
         if self._life.foreign:
             raise self._life.error()
-        if self._life.unloaded:
+        if self._life.unloaded and not self._life.lingers:
             raise DomainUnloaded(f"domain {self.name!r} was unloaded before")
         await self._unload()
 
@@ -263,6 +266,8 @@ class Domain(DomainBase):
         """
         if self._life.foreign:
             raise self._life.error()
+        if self._life.inside:
+            levels.refuse(self.level, "kill()", "a domain that can be killed", "process")
         self._life.end_for(Reason.KILLED, "")
         await self._gone(KILL_S)
 
@@ -277,12 +282,12 @@ class Domain(DomainBase):
     async def _unload(self) -> None:
         life = self._life
         life.stop()
-        await self._gone(life.patience + KILL_S)
+        await self._gone(life.unload_s)
         await events_handled(life, FLUSH_S)
 
     async def _gone(self, timeout: float) -> None:
         if not await wait_ended(self._life, timeout):
-            raise CannotUnload(f"domain {self.name!r} (process {self.pid}) was killed, and is still there")
+            raise self._life.not_gone()
 
     async def _plain(self, target: Any) -> list[Any]:
         """How the target travels, which depends on the guest's Python: waits for it where that is not this one's."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cloister.domain.life import State
+from cloister.domain.state import State
 from cloister.errors import CallTimeout
 
 if TYPE_CHECKING:

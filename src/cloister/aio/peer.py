@@ -21,7 +21,7 @@ from cloister import calling
 from cloister.aio.callbacks import LoopThreads, serving
 from cloister.aio.limited import Desk, desk, home
 from cloister.domain.guest_peer import GuestPeer
-from cloister.domain.life import State
+from cloister.domain.state import State
 from cloister.domain.watching import run_aside
 from cloister.errors import CloisterError, ProtocolError
 from cloister.lanes.loop_end import LoopEnd

@@ -27,8 +27,8 @@ def base_folder(domain: str, given: str | os.PathLike[str] | None) -> str:
         if not os.path.isdir(folder):
             raise StartFailed(f"domain {domain!r}: the folder {folder!r} of Setup.base is not there")
         return folder
-    if local.base:
-        return local.base
+    if local.here().base:
+        return local.here().base
     if getattr(sys, "frozen", False):
         return os.path.dirname(os.path.abspath(sys.executable))
     program = getattr(sys.modules.get("__main__"), "__file__", None)
@@ -38,7 +38,7 @@ def base_folder(domain: str, given: str | os.PathLike[str] | None) -> str:
 def read(domain: str, given: Mapping[str, Any] | str | os.PathLike[str] | None, base: str) -> dict[str, Any]:
     """The configuration as values. Raises StartFailed for a file that is not there, or that does not parse."""
     if given is None:
-        return dict(local.config)
+        return dict(local.here().config)
     if isinstance(given, Mapping):
         return dict(given)
     path = os.path.join(base, given)

@@ -16,7 +16,6 @@ from cloister.domain import living, own_events
 from cloister.domain.options import check_event, program_args
 from cloister.errors import CannotUnload
 from cloister.guest import loaded, local, lookups
-from cloister.guest.notices import notices
 from cloister.guest.program import run_file, run_program
 from cloister.objects import targets
 from cloister.objects.handles import LocalHandle
@@ -40,22 +39,22 @@ class CurrentDomain:
     @property
     def name(self) -> str:
         """Its name; ``default`` in a host."""
-        return local.name
+        return local.here().name
 
     @property
     def id(self) -> int:
         """Its number among the domains of its host; 0 is the default domain."""
-        return local.identity
+        return local.here().identity
 
     @property
     def config(self) -> Mapping[str, Any]:
         """The configuration that its creator gave with `Setup(config=...)`; empty in a host."""
-        return local.config
+        return local.here().config
 
     @property
     def is_default(self) -> bool:
         """Whether this is the default domain: the process is a host, or no domain at all."""
-        return local.identity == 0
+        return local.here().identity == 0
 
     def create(self, target: Callable[..., T] | str, /, *args: Any, **kwargs: Any) -> T:
         """Make an object here, on this thread. Raises ImportError for a name that leads nowhere."""
@@ -138,7 +137,7 @@ class CurrentDomain:
         """
         if self.is_default:
             raise CannotUnload("the default domain can't be unloaded; it ends with the process")
-        notices.unload(wait=not own_events.handling())
+        local.here().notices.unload(wait=not own_events.handling())
 
     def __repr__(self) -> str:
         return f"<the current domain, {self.name!r}>"

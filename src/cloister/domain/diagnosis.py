@@ -11,13 +11,13 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from cloister.errors import DomainCrashed, DomainUnloaded, StartFailed
+from cloister.errors import CannotUnload, DomainCrashed, DomainUnloaded, StartFailed
 from cloister.report import Reason, Report, signal_text
 
 if TYPE_CHECKING:
     from cloister.levels.process import Ending
 
-__all__ = ["cpu_and_state", "memory", "oom_kills", "peak_memory", "reason", "verdict"]
+__all__ = ["cpu_and_state", "memory", "oom_kills", "peak_memory", "reason", "still_there", "verdict"]
 
 _SIGKILL = 9
 """Its number everywhere; Windows has no name for it."""
@@ -76,6 +76,16 @@ def verdict(report: Report, unloaded: bool, failure: BaseException | None, was_r
         said = f": {report.output[-1]}" if report.output else ""
         return StartFailed(f"domain {report.domain!r} ended before it was ready{said}", report)
     return DomainCrashed(report)
+
+
+def still_there(name: str, pid: int, level: str, seconds: float, where: str | None) -> CannotUnload:
+    """What is raised where a domain has not ended in time. `where`: what it does, at a level within this process."""
+    if where is None:
+        return CannotUnload(f"domain {name!r} (process {pid}) was killed, and is still there")
+    return CannotUnload(
+        f"domain {name!r} did not end within {seconds:g} s, because code in it goes on{where}; at the level {level!r}"
+        " nothing can end that. It ends when that does; unload() waits again"
+    )
 
 
 def _bad_end(ending: Ending) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 from weakref import WeakSet
 
 from cloister import calling
+from cloister.domain import level as levels
 from cloister.domain import reloading
 from cloister.domain.event_streams import MOST_WAITING, EventStream
 from cloister.domain.events import Event
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 
 class Domain(DomainBase):
-    """An isolated place where code is loaded and run, in a process of its own.
+    """An isolated place where code is loaded and run, by default in a process of its own.
 
     It starts at once and without blocking; the first call waits until it is ready. ``with`` unloads it at the end. A
     domain that nobody holds any more, not even through a proxy, gives a ResourceWarning and is unloaded.
@@ -187,6 +188,8 @@ class Domain(DomainBase):
 
         Counting makes the domain slower. What the system says of its process - CPU time, memory - is in `status()`.
         """
+        if self._life.inside:
+            levels.refuse(self.level, "allocated()", "a count of its own", "process")
         return Allocated(*self._service("allocated", bool(stop)))
 
     # -- events ------------------------------------------------------------------------------------------------------
@@ -203,6 +206,8 @@ class Domain(DomainBase):
         It ends after `Exited`, whether that is wanted or not, or when it is closed. At most `max_waiting` events wait
         for whoever iterates; of more the oldest are dropped, and counted. Raises as `on`, and ValueError.
         """
+        for event in events:
+            levels.check_event(self.level, check_event(event))
         stream: EventStream[Any] = EventStream(tuple(map(check_event, events)) or (Event,), max_waiting)
         self._life.subscriptions.stream(stream.buffer)
         for event in events:
@@ -250,7 +255,7 @@ class Domain(DomainBase):
         """
         if self._life.foreign:
             raise self._life.error()
-        if self._life.unloaded:
+        if self._life.unloaded and not self._life.lingers:
             raise DomainUnloaded(f"domain {self.name!r} was unloaded before")
         self._life.unload()
 
@@ -297,6 +302,8 @@ class Domain(DomainBase):
         """
         if self._life.foreign:
             raise self._life.error()
+        if self._life.inside:
+            levels.refuse(self.level, "kill()", "a domain that can be killed", "process")
         self._life.kill()
 
     def __enter__(self) -> Domain:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from cloister import calling
 from cloister.domain import creation
-from cloister.domain.life import Life, State
+from cloister.domain import level as levels
+from cloister.domain.life import Life
 from cloister.domain.options import Options, check_event, check_handler
 from cloister.domain.setup import Setup, Watchdog
+from cloister.domain.state import State
 from cloister.domain.status import Status, guarantees_of, look_at
-from cloister.errors import LevelUnavailable, MarshalError
+from cloister.errors import MarshalError
 
 if TYPE_CHECKING:
     import os
@@ -53,7 +55,8 @@ class DomainBase:
     ) -> None:
         """Start a domain.
 
-        `name` is shown in reports, logs and thread names; it need not be unique. `level` is ``"process"``.
+        `name` is shown in reports, logs and thread names; it need not be unique. `level` is how strong its wall is:
+        ``"thread"``, ``"interpreter"`` or ``"process"``.
         `max_concurrency` bounds how many calls run at once: None is no limit, 1 puts every call on the domain's main
         thread. `start_timeout` and `stop_timeout` are seconds: until it must be ready, and until it is killed after it
         was asked to end. `echo` shows what it prints on `sys.stdout` and `sys.stderr`. `on` are handlers of events that
@@ -62,9 +65,8 @@ class DomainBase:
         Raises StartFailed where nothing could be started or a creation hook refuses it, LevelUnavailable, ValueError
         for an option out of range.
         """
-        if level != "process":
-            raise LevelUnavailable(f"there is no level {level!r} here; this version has 'process'")
         options = Options(
+            level=level,
             setup=setup or Setup(),
             watchdog=watchdog or Watchdog(),
             max_concurrency=max_concurrency,
@@ -92,7 +94,8 @@ class DomainBase:
         raises `CallTimeout`. `kill_after`: where a call that was given up, by its time-out, a cancel or a
         KeyboardInterrupt, has not stopped so many seconds later, the domain is killed; None never kills it. Whoever
         waits for a call whose time was up then waits until it is known which of the two happened, and the error says
-        so. Raises TypeError and ValueError for what is no number of seconds from 0 up.
+        so. Raises TypeError and ValueError for what is no number of seconds from 0 up, and LevelUnavailable for a
+        `kill_after` where the level can kill nothing.
         """
         timeout = self._timeout if timeout is AS_BEFORE else timeout
         kill_after = self._kill_after if kill_after is AS_BEFORE else kill_after
@@ -100,6 +103,8 @@ class DomainBase:
             calling.seconds_from_0("timeout", timeout)
         if kill_after is not None:
             calling.seconds_from_0("kill_after", kill_after)
+            if self.level != "process":
+                levels.refuse(self.level, "kill_after", "a domain that can be killed", "process")
         view = object.__new__(type(self))  # not copy.copy(): a domain refuses to be copied
         view.__dict__.update(self.__dict__)
         view._view_of = self._view_of or self
@@ -123,9 +128,10 @@ class DomainBase:
         can't tell such events.
         """
         if handler is None:
-            check_event(event)
+            levels.check_event(self.level, check_event(event))
             return partial(self.on, event)
         check_handler(event, handler)
+        levels.check_event(self.level, event)
         self._life.subscriptions.add(event, handler)
         try:
             self._life.watching.want_event(event)
@@ -148,6 +154,8 @@ class DomainBase:
         that the code over there gets. Handlers that must not miss what is looked for during the start are given with
         `Setup(resolve=...)`. Raises ValueError, and the errors of the domain.
         """
+        if self.level == "thread":
+            levels.refuse(self.level, "on_resolve", "imports of its own", "interpreter' or 'process")
         self._life.resolving.add(kind, handler)
 
     def __del__(self) -> None:
@@ -171,14 +179,14 @@ class DomainBase:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The number of its process, which at the levels below ``"process"`` is this one's."""
         number: int = self._life.process.pid
         return number
 
     @property
     def level(self) -> str:
         """How strong its wall is."""
-        return "process"
+        return self._life.options.level
 
     @property
     def state(self) -> State:
@@ -193,14 +201,15 @@ class DomainBase:
     @property
     def guarantees(self) -> dict[str, str]:
         """What its wall holds back, and what enforces each line; what is not listed is not promised."""
-        return guarantees_of("process")
+        return guarantees_of(self.level)
 
     def status(self) -> Status:
         """What it is doing, from what is known here: never waits for it."""
         return look_at(self._life)
 
     def __repr__(self) -> str:
-        return f"<Domain {self.name!r}, process {self.pid}, {self.state.value}>"
+        where = f"process {self.pid}" if self.level == "process" else f"level {self.level}"
+        return f"<Domain {self.name!r}, {where}, {self.state.value}>"
 
     def __reduce__(self) -> Any:
         raise MarshalError(f"{self!r} can't be copied or pickled; pass its proxies, or share() an object that uses it")

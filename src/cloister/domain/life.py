@@ -1,4 +1,4 @@
-"""The life of one domain at the process level: started, ready, stopping, ended.
+"""The life of one domain: started, ready, stopping, ended.
 
 Here are the states, who may move them, and the end with its report. What the guest says is taken in by `listener`, its
 own threads are served by `guest_threads`, its signs of life are judged by `guard`, and what outlives all of them, the
@@ -21,7 +21,6 @@ import itertools
 import selectors
 import time
 import weakref
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +37,7 @@ from cloister.domain.output import Output
 from cloister.domain.reloading import Durables
 from cloister.domain.resolving import Resolving
 from cloister.domain.shadow import Shadow
+from cloister.domain.state import State
 from cloister.domain.stops import Stops
 from cloister.domain.subscriptions import Subscriptions
 from cloister.domain.suspension import Suspension
@@ -51,6 +51,7 @@ from cloister.errors import (
     WrongProcess,
 )
 from cloister.guest import interrupts
+from cloister.levels.inside import Inside
 from cloister.levels.watcher import Timer, watcher
 from cloister.report import Reason, Report
 from cloister.wire.messages import Kind, Role
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
     from cloister.pipes.page import Page
 
-__all__ = ["Life", "State"]
+__all__ = ["Life"]
 
 KILL_S = 10.0
 """How long a killed process may take to be gone. The kernel frees 20 GiB in a second; more than this is a broken disk
@@ -78,15 +79,6 @@ MAX_WAITING_WORK = 10_000
 _workers = Crew(8, "cloister-work")
 """Runs what is ours but may run a destructor or a reducer of the user's."""
 _identities = itertools.count(1)
-
-
-class State(Enum):
-    """Where a domain is in its life; see the picture above."""
-
-    STARTING = "starting"
-    READY = "ready"
-    STOPPING = "stopping"
-    ENDED = "ended"
 
 
 class Life:
@@ -125,7 +117,7 @@ class Life:
         self.work = Queue(_workers, MAX_WAITING_WORK, MAX_WAITING_WORK)
         self.watching = Watching(self)
         self.resolving = Resolving(self)
-        plan = start.plan(name, options.setup)
+        plan = start.plan(name, options.setup, options.level)
         self.building = plan.order is not None
         """Whether its virtual environment is being made; it greets when that is there."""
         self.setup = start.setup_message(name, self.identity, options.setup, options.watchdog, plan)
@@ -164,11 +156,14 @@ class Life:
     def _spawn(self, command: list[str], environment: dict[str, str]) -> None:
         self.started = time.monotonic()
         self.oom_kills = diagnosis.oom_kills()
-        guest, page, lane = start.spawn_guest(command, environment)
-        self.process: Process = guest
-        self._page: Page | None = page
+        self.process: Process | Inside
+        self._page: Page | None = None
+        if self.options.level == "process":
+            self.process, self._page, lane = start.spawn_guest(command, environment)
+        else:
+            self.process, lane = start.begin_inside(self.options.level, self.name)
         self.channel = Channel(self.process.control)
-        self.peer = self._make_peer(self.name, self, page, lane, self.options.max_concurrency)
+        self.peer = self._make_peer(self.name, self, self._page, lane, self.options.max_concurrency)
 
     def keep_alive(self, domain: Any) -> None:
         """Let every proxy hold the domain, so that it is not forgotten while one is in use."""
@@ -202,6 +197,21 @@ class Life:
         return self._doom is not None and self._doom[0] in (Reason.UNLOADED, Reason.STOP_TIMEOUT)
 
     @property
+    def inside(self) -> Inside | None:
+        """Its place, where that is in this process: nothing can kill it there."""
+        return self.process if isinstance(self.process, Inside) else None
+
+    @property
+    def lingers(self) -> bool:
+        """Whether it was asked to end, and its code does not let it."""
+        return self.inside is not None and self.state is State.STOPPING
+
+    @property
+    def unload_s(self) -> float:
+        """How many seconds unloading takes at most."""
+        return self.options.stop_timeout if self.inside else self.patience + KILL_S
+
+    @property
     def patience(self) -> float:
         """How many seconds all steps of a stop take at most, but for the kernel's."""
         return self.options.stop_timeout * (2 if self.farewell.wanted else 1) + DUMP_S
@@ -217,8 +227,9 @@ class Life:
             return WrongProcess(f"domain {self.name!r} belongs to the parent of this process; make one here")
         report = self.report
         if report is None:
-            reason = Reason.UNKNOWN if self._doom is None else self._doom[0]
-            report = Report(domain=self.name, pid=self.process.pid, reason=reason)
+            reason, detail = self._doom or (Reason.UNKNOWN, "")
+            lived = time.monotonic() - self.started
+            report = Report(domain=self.name, pid=self.process.pid, reason=reason, detail=detail, seconds=lived)
         return diagnosis.verdict(report, self.unloaded, self._failure, self._was_ready)
 
     # -- any thread: wait, stop, kill --------------------------------------------------------------------------------
@@ -243,6 +254,8 @@ class Life:
             state: State = self.state
             if state is State.READY:
                 return
+            if self.inside and not self.unloaded and not watcher.here:
+                self._moments.wait_ended(LANE_PATIENCE_S)  # for the report, unless its start hangs
         raise self.error()
 
     def ended(self, name: str) -> BaseException:
@@ -302,6 +315,8 @@ class Life:
         _workers.run(self.process.remember_descendants)
         self.peer.end(self.error)
         self.send(Kind.STOP, int(self.options.stop_timeout * 1000))
+        if self.inside:
+            return  # there is no further step
         self.at(time.monotonic() + self.options.stop_timeout, self._dump_then_kill)
 
     def forget(self) -> None:
@@ -312,11 +327,11 @@ class Life:
     def unload(self) -> None:
         """Stop, and wait until the domain has ended and its events were handled, the latter for at most `FLUSH_S`.
 
-        Raises CannotUnload where the kernel can't end it.
+        Raises CannotUnload where the kernel, or at a level within this process its own code, does not let it end.
         """
         self.stop()
         if not watcher.here:
-            self._wait_gone(self.patience + KILL_S)
+            self._wait_gone(self.unload_s)
             self.queue.wait_empty(FLUSH_S)
 
     def kill(self) -> None:
@@ -330,7 +345,12 @@ class Life:
 
     def _wait_gone(self, timeout: float) -> None:
         if not self.wait_ended(timeout):
-            raise CannotUnload(f"domain {self.name!r} (process {self.process.pid}) was killed, and is still there")
+            raise self.not_gone()
+
+    def not_gone(self) -> CannotUnload:
+        """What whoever waits for the end is told who has waited long enough."""
+        where = None if self.inside is None else self.inside.where()
+        return diagnosis.still_there(self.name, self.process.pid, self.options.level, self.unload_s, where)
 
     def end_for(self, reason: Reason, detail: str) -> None:
         """Kill the tree; the first reason is kept, and that of the process itself where it has ended before."""
@@ -341,7 +361,12 @@ class Life:
                 return
             if self._doom is None:
                 self._doom = (reason, detail)
+            if self.inside and self.state is not State.STOPPING:  # it may take long to end, or for ever
+                self.state = State.STOPPING
+                self._moments.moved()
         self.process.kill()
+        if self.inside:
+            self.peer.end(self.error)
 
     # -- any thread: say, tell ---------------------------------------------------------------------------------------
 
@@ -430,6 +455,13 @@ class Life:
             raise ProtocolError("its set-up failed after it was ready")
         self._failure = error
         self.last_words = (Reason.START_FAILED, None, f"{type(error).__name__}: {error}")
+        self.leaves()
+
+    def leaves(self) -> None:
+        """The guest has said its last words. Where no process ends with it, its lanes must be closed here."""
+        if self.inside and self.last_words is not None:
+            reason, _, detail = self.last_words
+            self.end_for(reason, detail)
 
     def _attach(self) -> None:
         process = self.process
@@ -438,6 +470,8 @@ class Life:
             watcher.watch(fd, selectors.EVENT_READ, partial(self._on_output, index))
         if process.pidfd >= 0:
             watcher.watch(process.pidfd, selectors.EVENT_READ, self._on_exit)
+        elif self.inside:
+            self.inside.when_ended(partial(watcher.soon, self._on_exit))
         else:
             self._poll_exit()
         if not self.building:
@@ -485,6 +519,8 @@ class Life:
         self.listener.drain()
         for index, fd in enumerate(process.output):
             self.output.finish(index, fd)
+        if self.inside and self.inside.failure:
+            self.output.tail.append(self.inside.failure)
         oom = diagnosis.oom_kills() != self.oom_kills
         ending = process.reap()
         stacks = self.take_stacks() or self.stacks

@@ -75,7 +75,7 @@ class Listener:
 
     def _on_closed(self) -> None:
         life = self._life
-        if life.over or life.process.has_ended():
+        if life.over or life.stopping or life.process.has_ended():
             return
         error = life.channel.error
         detail = "it closed its control channel" if error is None else f"its control channel failed: {error}"
@@ -129,6 +129,7 @@ class Listener:
                 reason, code, text = body
                 if life.last_words is None:  # after a set-up that failed the guest exits, which is not why
                     life.last_words = (_LAST_WORDS[reason], int(code), str(text)[-16384:])
+                    life.leaves()
             case _:
                 raise ProtocolError(f"a frame of kind {kind} has no place on a control channel")
 

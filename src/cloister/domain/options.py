@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloister import calling
+from cloister.domain import level
 from cloister.domain.events import Event, ProcessExit
 from cloister.domain.setup import LONGEST_S, Setup, Watchdog
 
@@ -19,6 +20,7 @@ Handlers = tuple[tuple[type[Event], Callable[[Any], object]], ...]
 class Options:
     """The options of one domain, checked."""
 
+    level: str = "process"
     setup: Setup = field(default_factory=Setup)
     watchdog: Watchdog = field(default_factory=Watchdog)
     max_concurrency: int | None = None
@@ -40,6 +42,7 @@ class Options:
         calling.seconds_from_0("stop_timeout", self.stop_timeout)
         for event, handler in self.handlers:
             check_handler(event, handler)
+        level.check(self.level, self)
         if self.stop_timeout > LONGEST_S:
             raise ValueError(
                 f"stop_timeout is at most {LONGEST_S:,} s, not {self.stop_timeout!r}: every stop is bounded"

@@ -8,8 +8,10 @@ interpreter exit, on the main thread. Any thread may enter.
 from __future__ import annotations
 
 import atexit
+import contextvars
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.domain import (
@@ -19,8 +21,8 @@ from cloister.domain import (
 )
 from cloister.domain.options import check_event
 from cloister.domain.subscriptions import Subscriptions
+from cloister.errors import LevelUnavailable
 from cloister.guest import loads, local, raised, unhandled
-from cloister.guest.notices import notices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +34,43 @@ __all__ = ["add", "handling", "remove"]
 EXIT_S: Final = 5.0
 """How long handlers that still run at interpreter exit are waited for."""
 
-_subscriptions = Subscriptions(())
-_watched: set[type[events.Event]] = set()
 _lock = threading.RLock()
+
+
+class _Own:
+    """Who in one domain wants to know what."""
+
+    def __init__(self) -> None:
+        self.subscriptions = Subscriptions(())
+        self.watched: set[type[events.Event]] = set()
+
+
+class _InPlace:
+    """A handler of a domain that shares its interpreter; it runs in that domain."""
+
+    def __init__(self, place: local.Place, handler: Callable[[Any], object]) -> None:
+        self._place, self._handler = place, handler
+
+    def __call__(self, event: events.Event) -> None:
+        contextvars.Context().run(self._call, event)
+
+    def _call(self, event: events.Event) -> None:
+        local.bind(self._place)
+        self._handler(event)
+
+    def __eq__(self, other: object) -> bool:
+        return self._handler == other
+
+    __hash__ = None  # type: ignore[assignment]  # nobody looks it up
+
+
+def _own() -> _Own:
+    place = local.here()
+    with _lock:
+        if place.events is None:
+            place.events = _Own()
+        own: _Own = place.events
+        return own
 
 
 def add(kind: type[events.Event], handler: Callable[[Any], object]) -> None:
@@ -49,52 +85,57 @@ def add(kind: type[events.Event], handler: Callable[[Any], object]) -> None:
         raise TypeError(f"a domain tells its own code of {names}; {kind.__name__} is told to its creator")
     if not callable(handler):
         raise TypeError(f"the handler of {kind.__name__} is to be called with the event; {handler!r} can't be called")
+    if local.shares() and kind is not events.Unloading:
+        raise LevelUnavailable(
+            f"{kind.__name__} is told of a whole interpreter, which a domain at the level 'thread' shares with its host"
+        )
+    own = _own()
     with _lock:
-        if kind not in _watched:
-            watch()
-            _watched.add(kind)
-    _subscriptions.add(kind, handler)
+        if kind not in own.watched:
+            watch(local.here(), own.subscriptions)
+            own.watched.add(kind)
+    own.subscriptions.add(kind, _InPlace(local.here(), handler) if local.shares() else handler)
 
 
 def remove(kind: type[events.Event], handler: Callable[[Any], object]) -> bool:
     """Call a handler no more; False where it is not there."""
-    return _subscriptions.remove(kind, handler)
+    return _own().subscriptions.remove(kind, handler)
 
 
 def handling() -> bool:
     """Whether the calling thread runs one of these handlers."""
-    return _subscriptions.queue.here
+    return _own().subscriptions.queue.here
 
 
-def _unloading() -> None:
-    _subscriptions.tell(events.Unloading(local.name, os.getpid()))
-    _subscriptions.queue.wait_empty(None)  # the host bounds it
+def _unloading(place: local.Place, told: Subscriptions) -> None:
+    told.tell(events.Unloading(place.name, os.getpid()))
+    told.queue.wait_empty(None)  # the host bounds it
 
 
-def _exiting() -> None:
-    _subscriptions.tell(events.ProcessExit(local.name, os.getpid()))
+def _exiting(place: local.Place, told: Subscriptions) -> None:
+    told.tell(events.ProcessExit(place.name, os.getpid()))
     crew.run_all_here(EXIT_S)  # from 3.12 on no thread can be started any more
-    _subscriptions.queue.wait_empty(EXIT_S)
+    told.queue.wait_empty(EXIT_S)
 
 
-def _unhandled(where: str, error: BaseException) -> None:
-    _subscriptions.tell(events.UnhandledException(local.name, os.getpid(), where, error))
+def _unhandled(place: local.Place, told: Subscriptions, where: str, error: BaseException) -> None:
+    told.tell(events.UnhandledException(place.name, os.getpid(), where, error))
 
 
-def _loaded(name: str, file: str) -> None:
-    if _subscriptions.wants(events.ModuleLoaded):
-        _subscriptions.tell(events.ModuleLoaded(local.name, os.getpid(), name, file))
+def _loaded(place: local.Place, told: Subscriptions, name: str, file: str) -> None:
+    if told.wants(events.ModuleLoaded):
+        told.tell(events.ModuleLoaded(place.name, os.getpid(), name, file))
 
 
-def _raised(what: Raised) -> None:
-    if _subscriptions.wants(events.ExceptionRaised):
-        _subscriptions.tell(events.ExceptionRaised(local.name, os.getpid(), *what))
+def _raised(place: local.Place, told: Subscriptions, what: Raised) -> None:
+    if told.wants(events.ExceptionRaised):
+        told.tell(events.ExceptionRaised(place.name, os.getpid(), *what))
 
 
-_WATCH: Final[dict[type[events.Event], Callable[[], object]]] = {
-    events.Unloading: lambda: notices.add(_unloading),
-    events.ProcessExit: lambda: atexit.register(_exiting),
-    events.UnhandledException: lambda: unhandled.watch_unhandled(_unhandled),
-    events.ModuleLoaded: lambda: loads.watch_loads(_loaded),
-    events.ExceptionRaised: lambda: raised.watch_raised(_raised),
+_WATCH: Final[dict[type[events.Event], Callable[[local.Place, Subscriptions], object]]] = {
+    events.Unloading: lambda place, told: place.notices.add(partial(_unloading, place, told)),
+    events.ProcessExit: lambda place, told: atexit.register(_exiting, place, told),
+    events.UnhandledException: lambda place, told: unhandled.watch_unhandled(partial(_unhandled, place, told)),
+    events.ModuleLoaded: lambda place, told: loads.watch_loads(partial(_loaded, place, told)),
+    events.ExceptionRaised: lambda place, told: raised.watch_raised(partial(_raised, place, told)),
 }

@@ -25,14 +25,15 @@ from cloister.environments.build import find_uv
 from cloister.environments.pythons import find_python, is_version
 from cloister.environments.spec import spec_of
 from cloister.errors import EnvironmentFailed, LevelUnavailable, StartFailed
-from cloister.levels import lifeline
+from cloister.levels import interpreter, lifeline, thread
+from cloister.levels.inside import Inside
 from cloister.levels.process import Process, spawn
 from cloister.objects import targets
 from cloister.pipes.duplex import LaneEnd, close_quietly, control_pair, lane_pair
 from cloister.pipes.page import Page
 from cloister.wire.packing import PRIVATE_NAME, msgpack_directory
 
-__all__ = ["Plan", "initializer_message", "plan", "setup_message", "spawn_guest"]
+__all__ = ["Plan", "begin_inside", "initializer_message", "plan", "setup_message", "spawn_guest"]
 
 _BOOT = """\
 import sys
@@ -75,12 +76,14 @@ class Plan:
         return replace(self, order={**self.order, "environment": {**self.order["environment"], **own}})
 
 
-def plan(name: str, setup: Setup) -> Plan:
+def plan(name: str, setup: Setup, level: str = "process") -> Plan:
     """Look at what is there, and say how the guest begins.
 
     Raises StartFailed where there is no interpreter, EnvironmentFailed where an environment can't be made at all,
     LevelUnavailable on Windows.
     """
+    if level != "process":
+        return Plan([], {})
     try:
         variables = _environment(setup)
         if setup.requirements is None:
@@ -171,6 +174,27 @@ def spawn_guest(command: list[str], environment: dict[str, str]) -> tuple[Proces
     try:
         return spawn(command, environment, control, guest_lane, tie, page_fd), page, host_lane
     except BaseException:
+        host_lane.close()
+        raise
+
+
+def begin_inside(level: str, name: str) -> tuple[Inside, LaneEnd]:
+    """Start a guest in this process: its place, and the host's end of its first lane.
+
+    Raises OSError where descriptors are used up, and RuntimeError where no thread can be started; nothing is left then.
+    """
+    host_lane, guest_lane = lane_pair()
+    try:
+        control = control_pair()
+    except OSError:
+        host_lane.close()
+        guest_lane.close()
+        raise
+    begin = thread.begin if level == "thread" else interpreter.begin
+    try:
+        return begin(name, control, guest_lane), host_lane
+    except BaseException:
+        control[0].close()
         host_lane.close()
         raise
 

@@ -5,8 +5,6 @@ Counting costs time and memory, so it begins when it is first asked for. Any thr
 
 from __future__ import annotations
 
-import tracemalloc
-
 __all__ = ["allocated"]
 
 
@@ -15,6 +13,8 @@ def allocated(stop: bool) -> list[int]:
 
     `stop`: end the counting. The first call gives zeros.
     """
+    import tracemalloc  # not where this file is loaded: a sub-interpreter refuses it
+
     if not tracemalloc.is_tracing():
         if not stop:
             tracemalloc.start()

@@ -7,7 +7,6 @@ An end by itself is announced with its last words, so that the report can say wh
 
 from __future__ import annotations
 
-import faulthandler
 import importlib
 import logging
 import os
@@ -27,7 +26,7 @@ from cloister.guest.coroutines import is_coroutine
 from cloister.guest.host import HostPeer
 from cloister.guest.interrupts import MainThread, StopRequested
 from cloister.guest.logs import ForwardingHandler
-from cloister.guest.service import Service
+from cloister.guest.service import NAMESPACE, Service
 from cloister.guest.shared import SharedServing
 from cloister.guest.tasks import Tasks
 from cloister.guest.unhandled import watch_unhandled
@@ -40,7 +39,9 @@ from cloister.wire.messages import Kind, Role
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["main"]
+    from cloister.guest.threads import Threads
+
+__all__ = ["EXIT_FAILED", "Guest", "main"]
 
 EXIT_FAILED = 1
 """The exit code of a guest that failed to start, or that an exception ended."""
@@ -65,6 +66,8 @@ def main() -> None:
     lifeline.tie(descriptors.LIFELINE)
     page = None
     if sys.platform == "linux":
+        import faulthandler  # not where this file is loaded: a sub-interpreter refuses it
+
         page = Page(descriptors.PAGE)
         faulthandler.enable(descriptors.PAGE)
         faulthandler.register(interrupts.DUMP, descriptors.PAGE)
@@ -77,23 +80,38 @@ def main() -> None:
         setup = control.receive_setup()
     except EOFError:
         sys.exit(EXIT_FAILED)
-    _Guest(control, main_thread, page, setup).run()
+    first = LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER)
+    Guest(control, main_thread, page, setup, first).run()
 
 
-class _Guest:
-    def __init__(self, control: Control, main: MainThread, page: Page | None, setup: dict[str, Any]) -> None:
+class Guest:
+    """What serves the host in here; `run` is the work of the main thread."""
+
+    def __init__(
+        self,
+        control: Control,
+        main: MainThread,
+        page: Page | None,
+        setup: dict[str, Any],
+        first: LaneEnd,
+        threads: Threads | None = None,
+        namespace: str = NAMESPACE,
+    ) -> None:
+        """`first` is the end of the first lane; `namespace` the name of the module of `exec`."""
         self._control, self._main, self._setup = control, main, setup
-        self._service, tasks = Service(), Tasks()
+        self._domain = local.Place(setup["name"], setup["id"], setup["config"], setup["base"])
+        self._service, tasks = Service(namespace), Tasks()
         functions = self._service.functions | tasks.functions
-        self._peer = HostPeer(setup["name"], functions, DEFAULT_LIMITS, page)
+        self._peer = HostPeer(setup["name"], functions, DEFAULT_LIMITS, page, threads)
         self._service.peer = tasks.peer = self._peer
         self._lanes: queue.SimpleQueue[_Offer | None] = queue.SimpleQueue()
         self._loop: main_loop.MainLoop | None = None
         self._peer.expect(0)
-        self._lanes.put(_Offer(0, LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER)))
+        self._lanes.put(_Offer(0, first))
 
     def run(self) -> None:
         control, main = self._control, self._main
+        self._enter()
         try:
             control.start(self._peer, main, self._take_lane, self._stop, self._setup["beat"])
             try:
@@ -123,9 +141,13 @@ class _Guest:
         finally:
             self._peer.coroutines.close()
 
-    def _prepare(self) -> None:
+    def _enter(self) -> None:
+        """Let the code of this process know in which domain it is."""
+        local.enter(self._domain)
+
+    def _settle(self) -> None:
+        """Make this process, which is the domain's own, what the set-up says."""
         setup = self._setup
-        local.enter(setup["name"], setup["id"], setup["config"], setup["base"])
         if setup["in_use"] is not None:
             self._in_use = _hold(setup["in_use"])
         if setup["path"] is not None:
@@ -136,6 +158,11 @@ class _Guest:
         if setup["cwd"] is not None:
             os.chdir(setup["cwd"])
         pickles.read_with(setup["cloudpickle"])
+        self._tell_host()
+
+    def _tell_host(self) -> None:
+        """Let the host hear the logs of this interpreter, what its threads raise, and what it does not find."""
+        setup = self._setup
         root = logging.getLogger()
         root.addHandler(ForwardingHandler(lambda *record: self._control.send(Kind.LOG, *record)))
         root.setLevel(setup["log_level"])
@@ -143,6 +170,10 @@ class _Guest:
         importlib.invalidate_caches()
         watch_unhandled(self._unhandled)
         self._service.watch(setup["watch"])
+
+    def _prepare(self) -> None:
+        setup = self._setup
+        self._settle()
         if setup["main_loop"] is not None:
             loop = main_loop.load(setup["main_loop"], self._peer, self._main)
             self._loop = loop  # from here on lanes are offered to it
@@ -179,7 +210,7 @@ class _Guest:
             if role == Role.MAIN_ONLY:
                 return
             fallback = threading.Timer(MAIN_PATIENCE_S, self._serve_instead, (offer,))
-            fallback.daemon = True
+            fallback.daemon = self._peer.threads.daemon
             offer.fallback = fallback
             fallback.start()
             return
@@ -191,7 +222,7 @@ class _Guest:
                 return
         else:
             serve = partial(self._peer.serve_lane, number, end)
-        threading.Thread(target=serve, name=f"cloister-lane-{number}", daemon=True).start()
+        self._peer.threads.start(serve, f"cloister-lane-{number}")
 
     def _serve_instead(self, offer: _Offer) -> None:
         if offer.accept():

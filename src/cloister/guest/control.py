@@ -20,9 +20,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloister.guest import descriptors
+from cloister.guest import descriptors, local
 from cloister.guest.interrupts import IMPORT_S, INTERRUPT
-from cloister.guest.notices import notices
 from cloister.pipes.duplex import LaneEnd, receive_with_descriptors
 from cloister.pipes.page import rewind
 from cloister.release import VERSION
@@ -113,9 +112,9 @@ class Control:
         peer.report_event = lambda name, what: self.send(Kind.EVENT, name, what)
         peer.report = lambda name, error: self.send(Kind.EVENT, name, peer.describe(error))
         peer.coroutines.report = peer.report
-        notices.connect(main, partial(self.send, Kind.FAREWELL), partial(self.send, Kind.UNLOAD))
-        self.thread = threading.Thread(target=self._run, name="cloister-control", daemon=True)
-        self.thread.start()
+        self._notices = local.here().notices
+        self._notices.connect(main, partial(self.send, Kind.FAREWELL), partial(self.send, Kind.UNLOAD), peer.threads)
+        self.thread = peer.threads.start(self._run, "cloister-control")
 
     # -- any thread --------------------------------------------------------------------------------------------------
 
@@ -181,7 +180,7 @@ class Control:
                         self._sending.release()
                     due = time.monotonic() + self._beat_s
                     continue
-                if self._main.insist():
+                if self._insist():
                     wait = min(wait, INSIST_S)
                 if self._owed:
                     wait = min(wait, self._tell_what_is_over())
@@ -239,15 +238,13 @@ class Control:
             case Kind.RELEASE:
                 self._peer.exports.release(body[0])
             case Kind.FAREWELL:
-                notices.farewell()
+                self._notices.farewell()
             case Kind.STOP:
-                self._main.stopping = True
-                notices.stop()
+                self._main.stopping = self._peer.stopping = True
+                self._notices.stop()
                 self._stop()
-                if sys.platform == "win32":
-                    raise NotImplementedError
-                signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
-            case Kind.REWIND:
+                self._interrupt_main()
+            case Kind.REWIND if self._peer.page is not None:
                 rewind(descriptors.PAGE)
             case _:
                 pass  # a newer host may say more than this guest knows
@@ -312,6 +309,16 @@ class Control:
             self._refuse(ticket, str(error))
         else:
             self.send(Kind.EVENT, "open a lane", self._peer.describe(error))
+
+    def _insist(self) -> bool:
+        """Interrupt again what should have been; whether it is to be looked at again soon."""
+        return self._main.insist()
+
+    def _interrupt_main(self) -> None:
+        """The domain is to end: let the main thread raise `StopRequested`."""
+        if sys.platform == "win32":
+            raise NotImplementedError
+        signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
 
     def _end_with_host(self) -> None:
         if sys.platform == "win32":

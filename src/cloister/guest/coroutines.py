@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from cloister.guest.interrupts import Running
+    from cloister.guest.threads import Threads
 
 __all__ = ["Coroutines", "Started", "is_coroutine", "task_here"]
 
@@ -146,7 +148,8 @@ async def _guarded(coroutine: Coroutine[Any, Any, Any]) -> Any:
 class Coroutines:
     """The loop of this domain, and what runs on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
         self.report: Callable[[str, BaseException], None] = lambda name, error: None
         """Tells the host of an exception that no caller waits for."""
         self._lock = threading.RLock()  # a finalizer may run and call the host while it is held
@@ -180,8 +183,7 @@ class Coroutines:
                 import asyncio
 
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._run, args=(self._loop,), name="cloister-loop", daemon=True)
-                self._thread.start()
+                self._thread = self._threads.start(partial(self._run, self._loop), "cloister-loop")
             return self._loop
 
     @property

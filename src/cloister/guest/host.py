@@ -17,6 +17,7 @@ from cloister.errors import CallCancelled
 from cloister.guest.coroutines import Coroutines, is_coroutine, task_here
 from cloister.guest.interrupts import Interrupted, MainThread, Running, StopRequested
 from cloister.guest.pool import Pool
+from cloister.guest.threads import Threads
 from cloister.lanes.call_lane import LATER, CallLane, LaneClosed
 from cloister.objects.peer import Peer
 
@@ -54,9 +55,17 @@ class _Here(threading.local):
 class HostPeer(Peer):
     """The other side of the wall, seen from within."""
 
-    def __init__(self, name: str, service: dict[str, Callable[..., Any]], limits: Any, page: Page | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        service: dict[str, Callable[..., Any]],
+        limits: Any,
+        page: Page | None,
+        threads: Threads | None = None,
+    ) -> None:
         super().__init__(name, below=False, service=service, limits=limits, resolve=_resolve)
         self.page = page
+        self.threads = threads or Threads()
         self.open_lane: Callable[[], tuple[int, LaneEnd]] = _no_lane
         """Asks the host for a lane of the calling thread's own; set by the control channel."""
         self.open_shared: Callable[[Callable[[int, LaneEnd], None], Callable[[str], None]], None] = _no_shared_lane
@@ -72,11 +81,14 @@ class HostPeer(Peer):
         self.coming: dict[int, int] = {}
         """The call lanes that wait for a thread, by number; with the call that was given up meanwhile, or 0."""
         self._arriving = threading.Lock()
-        self.coroutines = Coroutines()
+        self.coroutines = Coroutines(self.threads)
         """Where coroutines run."""
+        self.stopping = False
+        """The host waits for no answer any more: what is interrupted now was not cancelled by its caller."""
         self._awaiting: Awaiting | None = None
+        self._lanes: weakref.WeakSet[CallLane] = weakref.WeakSet()
         self._here = _Here()
-        graves = Pool(1, MAX_GRAVES, "cloister-releases")
+        self.graves = graves = Pool(1, MAX_GRAVES, "cloister-releases", self.threads)
         self.exports.bury = lambda gone: graves.run(gone.clear)  # the control thread runs no destructors
 
     # -- calls of the host -------------------------------------------------------------------------------------------
@@ -99,6 +111,7 @@ class HostPeer(Peer):
     def begin_lane(self, number: int, end: LaneEnd, main: MainThread | None) -> CallLane:
         """Make a lane the one that the calling thread serves."""
         lane = CallLane(end, self.converse(), self, number, self.page, side=1)
+        self._lanes.add(lane)
         running = Running(number, lane.conversation.serving)
         with self._arriving:
             self.serving[number] = running
@@ -216,7 +229,7 @@ class HostPeer(Peer):
         lane, here.lane = here.lane, here.own
         number = 0 if running is None else running.number
         if running is not None:
-            running.number = 0
+            running.number, running.one_way = 0, True
         try:
             context = contextvars.copy_context()
             value = context.run(self.in_context, call)
@@ -224,7 +237,7 @@ class HostPeer(Peer):
                 self._start_one_way(call.name, value, context)
         finally:
             if running is not None:
-                running.number = number
+                running.number, running.one_way = number, False
             here.own, here.lane = here.lane, lane
             here.running = running
 
@@ -269,6 +282,8 @@ class HostPeer(Peer):
 
     def unheard(self, name: str, error: BaseException) -> None:
         """An exception of a one-way call becomes an event."""
+        if isinstance(error, Interrupted):
+            return  # the domain ends
         self.report(name, error)
 
     def teller(self) -> Callable[[Any], None]:
@@ -301,6 +316,22 @@ class HostPeer(Peer):
         if shared is not None:
             return shared.interrupt(number, patient)
         return running is not None and running.interrupt(number, patient)
+
+    def stop_all(self, told: set[tuple[int, int]]) -> None:
+        """Break every lane, and interrupt every call that runs and is not among `told`, and add it there.
+
+        For a guest that does not end with a process: the host waits for none of its calls any more. Called by the
+        control thread.
+        """
+        self.stopping = True
+        for lane in list(self._lanes):
+            lane.break_with(_stopped)
+        for call in self.running():
+            if call not in told and not self.stop_serving(*call, patient=True):
+                told.add(call)
+        for running in list(self.serving.values()):
+            if running.one_way:
+                running.interrupt_one_way()
 
     def expect(self, lane: int) -> None:
         """A call lane waits for the thread that is to serve it. Called by the control thread."""
@@ -361,6 +392,7 @@ class HostPeer(Peer):
             if lane is None or lane.closed:
                 number, end = self.open_lane()
                 lane = CallLane(end, self.converse(), self, number, self.page, side=1)
+                self._lanes.add(lane)
                 self.expect(number)  # what is to be stopped on it may be told before it is heard
                 weakref.finalize(lane, self.coming.pop, number, None).atexit = False
             options = calling.options(limit, name, lane)
@@ -390,6 +422,10 @@ def _resolve(name: str) -> type | None:
     except (ImportError, ValueError):
         return None
     return found if isinstance(found, type) else None
+
+
+def _stopped() -> BaseException:
+    return LaneClosed("the domain ends")
 
 
 def _contains(numbers: Collection[int], number: int) -> bool:

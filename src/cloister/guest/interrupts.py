@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cloister.pipes.page import Page
 
-__all__ = ["DUMP", "INTERRUPT", "Interrupted", "Running", "StopRequested", "install"]
+__all__ = ["DUMP", "INTERRUPT", "LOOKS", "Interrupted", "Running", "StopRequested", "install", "raise_in"]
 
 if sys.platform == "linux":
     INTERRUPT: Final[int] = signal.SIGRTMIN + 6
@@ -54,7 +54,7 @@ class StopRequested(BaseException):
 IMPORT_S: Final = 10.0
 """How long an import is let alone. The host's caller does not wait for it; the thread over here is busy that long."""
 
-_LOOKS: Final = 16
+LOOKS: Final = 16
 """Turns of an empty loop in which an exception that is on its way arrives: Python looks for one in each. Taking it back
 would be wrong: `PyThreadState_SetAsyncExc` with NULL leaves Python 3.11 and 3.12 looking for ever, which is slow, and
 under a tracer of 3.11 never ends."""
@@ -73,6 +73,11 @@ def _imports(frame: Any) -> bool:
     return False
 
 
+def raise_in(thread: int, error: type[BaseException]) -> None:
+    """Raise an exception in a thread of this interpreter, with its next step of Python code."""
+    _set_async_exc(thread, error)
+
+
 class Running:
     """What one serving thread runs at this moment, and the way to interrupt it.
 
@@ -80,7 +85,19 @@ class Running:
     thread does the same the other way round. So of a look and a change that cross, one sees the other.
     """
 
-    __slots__ = ("_lock", "away", "cancelling", "lane", "number", "pending", "serving", "stop", "thread", "unwanted")
+    __slots__ = (
+        "_lock",
+        "away",
+        "cancelling",
+        "lane",
+        "number",
+        "one_way",
+        "pending",
+        "serving",
+        "stop",
+        "thread",
+        "unwanted",
+    )
 
     def __init__(self, lane: int, serving: Collection[int] = ()) -> None:
         """`serving`: the numbers of the calls that are served on the lane, nested ones too; its thread keeps them."""
@@ -96,6 +113,8 @@ class Running:
         self.unwanted = 0
         """A call that was given up before it began, or after it was over."""
         self.cancelling = 0
+        self.one_way = False
+        """A call runs that nobody waits for."""
         self.stop: Callable[[], None] | None = None
         """How the call is stopped that runs as a task while this thread waits for it; None where it runs here."""
         self._lock = threading.RLock()  # a finalizer may run and call the host while it is held
@@ -124,13 +143,18 @@ class Running:
             self.cancelling = 0
             return False
 
+    def interrupt_one_way(self) -> None:
+        """Raise `Interrupted` in this thread, once: the domain ends. Called by the control thread."""
+        self.one_way = False
+        _set_async_exc(self.thread, Interrupted)
+
     def settle(self, number: int) -> None:
         """Swallow an interruption of a call that has just ended."""
         if self.cancelling == number:
             try:
                 with self._lock:
                     pass  # whoever interrupts has done so, or has seen that the call is over
-                for _ in range(_LOOKS):
+                for _ in range(LOOKS):
                     pass
             except Interrupted:
                 pass
@@ -141,7 +165,7 @@ class Running:
         with self._lock:
             self.stop = stop
         if self.cancelling:
-            for _ in range(_LOOKS):
+            for _ in range(LOOKS):
                 pass
 
     def leave(self) -> None:
@@ -180,6 +204,8 @@ class MainThread:
         """Set before `INTERRUPT` is sent to end the domain."""
         self.past_stop = False
         """The main thread has left its loop; it is not to be interrupted again."""
+        self.signalled = True
+        """A signal reaches it, and ends whatever it does."""
         self.has_loop = False
         """It runs a message loop, which is told to end and never torn: only a call that it serves is interrupted."""
 

@@ -1,41 +1,75 @@
-"""Where the running code is: the identity of the domain that this process is.
+"""Where the running code is: the identity of the domain that it is in.
 
-In a host it is the default domain; a guest enters its own at start. `cloister.current_domain` reads it. Any thread.
+In a host it is the default domain; a guest with an interpreter of its own enters its domain once, for all of it. At the
+thread level the domain is bound to the context of the guest's threads, and what they call inherits it; a thread that
+the code there starts itself begins in the domain of the process. `cloister.current_domain` reads it. Any thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["base", "config", "data", "enter", "get_data", "identity", "name", "set_data"]
+from cloister.guest.notices import Notices
+
+__all__ = ["Place", "bind", "enter", "get_data", "here", "set_data", "shares"]
 
 DEFAULT_NAME = "default"
-name = DEFAULT_NAME
-"""The name of this process's domain."""
-identity = 0
-"""Its id: 0 is the default domain, a host counts its domains from 1."""
-config: Mapping[str, Any] = {}
-"""The configuration that the creator gave."""
-base = ""
-"""The application base that the creator gave; empty in a host, which has its own."""
-data: dict[str, Any] = {}
-"""The data slots of this domain."""
 
 
-def enter(own_name: str, own_identity: int, own_config: Mapping[str, Any], own_base: str = "") -> None:
-    """Say which domain this process is; called once, before any code of the user's runs."""
-    global name, identity, config, base
-    name, identity, config, base = own_name, own_identity, own_config, own_base
+@dataclass(slots=True, eq=False)
+class Place:
+    """One domain, as the code in it sees it."""
+
+    name: str = DEFAULT_NAME
+    identity: int = 0
+    """0 is the default domain, a host counts its domains from 1."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration that the creator gave."""
+    base: str = ""
+    """The application base that the creator gave; empty in a host, which has its own."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """The data slots of the domain."""
+    notices: Notices = field(default_factory=Notices)
+    """What its code wants to know of its end."""
+    events: Any = None
+    """Who in it wants to be told of its events; see `cloister.domain.own_events`."""
+
+
+_process = Place()
+_bound: ContextVar[Place | None] = ContextVar("cloister.domain", default=None)
+
+
+def here() -> Place:
+    """The domain that the running code is in."""
+    return _bound.get() or _process
+
+
+def shares() -> bool:
+    """Whether the running code is in a domain that shares its interpreter with another one."""
+    return _bound.get() is not None
+
+
+def enter(place: Place) -> None:
+    """Say which domain this interpreter is; called once, before any code of the user's runs."""
+    global _process
+    _process = place
+
+
+def bind(place: Place) -> None:
+    """Say in which domain the calling thread is, and what inherits its context."""
+    _bound.set(place)
 
 
 def set_data(slot: str, value: Any) -> None:
     """Put a value into a data slot."""
     if not isinstance(slot, str):
         raise TypeError(f"the name of a data slot is a text, not {slot!r}")
-    data[slot] = value
+    here().data[slot] = value
 
 
 def get_data(slot: str) -> Any:
     """The value of a data slot; None where nothing is in it."""
-    return data.get(slot)
+    return here().data.get(slot)

@@ -1,7 +1,7 @@
-"""What the code in this domain wants to know of its end: that it is about to be unloaded, or wants that itself.
+"""What the code in a domain wants to know of its end: that it is about to be unloaded, or wants that itself.
 
-The control channel tells, and asks the host. A host, too, has these functions; there is nobody to ask, and no end of
-the default domain but that of the process. Any thread may enter.
+The control channel tells, and asks the host. The default domain, too, has notices; there is nobody to ask, and no
+end of it but that of the process. Any thread may enter.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cloister.guest.interrupts import MainThread
+    from cloister.guest.threads import Threads
 
-__all__ = ["Notices", "notices"]
+__all__ = ["Notices"]
 
 LOOK_S: Final = 0.01
 """How often the main thread looks for the signal that ends it."""
@@ -37,9 +38,11 @@ class Notices:
         self._tell: Callable[[bool], None] | None = None
         self._ask: Callable[[], None] | None = None
 
-    def connect(self, main: MainThread, tell: Callable[[bool], None], ask: Callable[[], None]) -> None:
+    def connect(
+        self, main: MainThread, tell: Callable[[bool], None], ask: Callable[[], None], threads: Threads
+    ) -> None:
         """Begin: `tell` tells the host that there are handlers, or that they have run; `ask` asks it to unload."""
-        self._main, self._tell, self._ask = main, tell, ask
+        self._main, self._tell, self._ask, self._threads = main, tell, ask, threads
 
     def add(self, handler: Callable[[], object]) -> None:
         """Run a handler when this domain is unloaded, while it still works; after those that are there."""
@@ -51,7 +54,7 @@ class Notices:
 
     def farewell(self) -> None:
         """The host is about to unload this domain: run the handlers, on a thread of ours, and say so after it."""
-        threading.Thread(target=self._run, name="cloister-farewell", daemon=True).start()
+        self._threads.start(self._run, "cloister-farewell")
 
     def _run(self) -> None:
         for handler in list(self._handlers):
@@ -73,12 +76,10 @@ class Notices:
         if not wait:
             return
         main = self._main
-        if main is not None and threading.current_thread() is threading.main_thread() and not main.has_loop:
+        by_signal = main is not None and main.signalled and not main.has_loop
+        if main is not None and by_signal and threading.current_thread() is threading.main_thread():
             while not main.past_stop:
                 time.sleep(LOOK_S)  # the signal of the stop raises in here
         else:
             self._stopping.wait()
         raise StopRequested
-
-
-notices = Notices()

@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from cloister.guest.threads import Threads
+
 __all__ = ["Pool"]
 
 IDLE_S: Final = 5.0
@@ -36,9 +38,10 @@ BRISK: Final = 4
 class Pool:
     """At most `size` threads at work, with a queue of jobs before them."""
 
-    def __init__(self, size: int, room: int, name: str) -> None:
-        """`room` is how many jobs should wait at most."""
+    def __init__(self, size: int, room: int, name: str, threads: Threads | None = None) -> None:
+        """`room` is how many jobs should wait at most; `threads` starts those of the pool."""
         self._size, self._room, self._name = size, room, name
+        self._starter = threads or Threads()
         self._jobs: deque[Callable[[], None]] = deque()
         self._lock = threading.RLock()  # a finalizer may run and call the host while it is held
         self._work = threading.Condition(self._lock)
@@ -137,7 +140,7 @@ class Pool:
         elif self._at_work < self._size and self._threads < MAX_THREADS:
             self._threads += 1
             try:
-                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+                self._starter.start(self._serve, self._name)
             except RuntimeError:  # the system has no thread left: one that runs takes the job later
                 self._threads -= 1
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cloister.guest.host import HostPeer
 
-__all__ = ["Service"]
+__all__ = ["NAMESPACE", "Service"]
 
 NAMESPACE: Final = "__cloister__"
 """The module in which `exec` and `eval` run. It can be imported, because dataclasses and pickles look theirs up."""
@@ -38,9 +38,11 @@ KEPT_SOURCES: Final = 1000
 class Service:
     """The functions, and the namespace of `exec` and `eval`."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = NAMESPACE) -> None:
+        """`namespace` is the name of the module in which `exec` runs, among the modules of this interpreter."""
         self.peer: HostPeer
-        module = sys.modules[NAMESPACE] = types.ModuleType(NAMESPACE)
+        module = sys.modules[namespace] = types.ModuleType(namespace)
+        self._label = namespace.strip("_")
         self.namespace: dict[str, Any] = module.__dict__
         self._sources: deque[str] = deque()
         self._compiled = 0
@@ -128,12 +130,18 @@ class Service:
     def _compile(self, source: str, mode: str) -> Any:
         """Compile, and keep the source where tracebacks find it."""
         self._compiled += 1
-        name = f"<cloister {mode} {self._compiled}>"
+        name = f"<{self._label} {mode} {self._compiled}>"
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         self._sources.append(name)
         if len(self._sources) > KEPT_SOURCES:
             linecache.cache.pop(self._sources.popleft(), None)
         return compile(source, name, mode)
+
+    def forget(self) -> None:
+        """Take the namespace, and the sources that tracebacks show, out of an interpreter that lives on."""
+        sys.modules.pop(self.namespace["__name__"], None)
+        for name in self._sources:
+            linecache.cache.pop(name, None)
 
     def run_module(self, name: str, args: list[str]) -> int:
         """Run a module as a program; return its exit code."""

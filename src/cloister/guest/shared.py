@@ -69,7 +69,7 @@ class SharedServing:
         """Calls that run and were told to stop."""
         self._watch = Watch(end)
         self._out = Outgoing(end.writer, self._watch.ask_writing)
-        self._pool = pool.Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}")
+        self._pool = pool.Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}", peer.threads)
         self._decoder = FrameDecoder()
         self._working = False
         """One of the two threads does calls; the other one listens."""
@@ -81,9 +81,8 @@ class SharedServing:
 
     def serve(self) -> None:
         """Serve until the host closes the lane. Raises ProtocolError where the host breaks the rules."""
-        second = threading.Thread(target=self._take_turns, name=f"cloister-lane-{self._lane}", daemon=True)
         try:
-            second.start()
+            self._peer.threads.start(self._take_turns, f"cloister-lane-{self._lane}")
         except RuntimeError:  # the system has no thread left; the pool does the calls
             self._working = True
             self._there = 1
@@ -152,16 +151,21 @@ class SharedServing:
         with self._state:
             self._there -= 1
             last = not self._there
-            left = [each for each in self._running.values() if type(each) is Started]
-        if self._peer.shared.get(self._lane) is self:
-            del self._peer.shared[self._lane]
+            self._waiting.clear()
+            left = list(self._running)
         self._pool.close()
-        for started in left:
-            started.cancel()  # nobody waits for its answer
+        for number in left:
+            self.interrupt(number, patient=True)  # nobody waits for its answer
+        self._forget()
         self._out.close()
         if last:
             self._watch.close()
             self._end.close()
+
+    def _forget(self) -> None:
+        """Let nobody look for calls here any more, once the lane has ended and none runs."""
+        if self._ended and not self._running and self._peer.shared.get(self._lane) is self:
+            self._peer.shared.pop(self._lane, None)
 
     def _read(self) -> bool:
         """Read what is there, and let the other thread listen. True where this one is to do it.
@@ -264,6 +268,8 @@ class SharedServing:
         with self._state:
             self._running.pop(number, None)
             self._told.discard(number)
+        if self._ended:
+            self._forget()
 
     def tell_part(self, number: int, value: Any) -> None:
         """Tell something of a call that runs, before its answer; it has left this process when this returns.
@@ -278,7 +284,7 @@ class SharedServing:
         self._out.flush()
 
     def _answer(self, number: int, value: Any, error: BaseException | None, copy: bool = False) -> None:
-        if isinstance(error, StopRequested):
+        if self._ended or self._peer.stopping or isinstance(error, StopRequested):
             return  # the domain ends, and its host tells the caller so
         codecs = self._take_codecs()
         self._out.put(self._encode(codecs, number, value, error, copy))

@@ -1,0 +1,170 @@
+"""A guest that lives in the process of its host: on threads of its own, or in an interpreter of its own.
+
+It serves as any other; what differs is its end. No process ends with it, so each of its threads must be brought to an
+end: calls are interrupted, lanes are closed by the host, and the main thread leaves when all others have. Code that
+can't be interrupted is waited for, without a limit here; the host has one. Nothing here touches what belongs to the
+process: no signal, no descriptor by number, no exit.
+
+`serve` is the work of the guest's main thread, which is no main thread of Python's.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from cloister.guest import local
+from cloister.guest.boot import Guest
+from cloister.guest.control import INSIST_S, Control
+from cloister.guest.interrupts import LOOKS, MainThread, StopRequested, raise_in
+from cloister.guest.service import NAMESPACE
+from cloister.guest.threads import Threads
+
+if TYPE_CHECKING:
+    from cloister.pipes.duplex import LaneEnd
+
+__all__ = ["serve"]
+
+
+def serve(channel: socket.socket, first: LaneEnd, level: str) -> None:
+    """Be a guest on the calling thread until the host says stop, and every other thread of the guest has ended."""
+    contextvars.Context().run(_serve, channel, first, level)
+
+
+def _serve(channel: socket.socket, first: LaneEnd, level: str) -> None:
+    main = _Main()
+    control = _Control(channel, main)
+    control.greet()
+    try:
+        setup = control.receive_setup()
+    except EOFError:
+        first.close()
+        channel.close()
+        return
+    kind = _InThread if level == "thread" else _InInterpreter
+    kind(control, main, setup, first).serve()
+
+
+class _Main(MainThread):
+    """The thread that serves the first lane. No signal reaches it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.signalled = False
+        self._thread = threading.get_ident()
+        self._preparing = False
+        self._lock = threading.Lock()
+        self.interrupted: set[tuple[int, int]] = set()
+        """The calls that were interrupted because the domain ends."""
+
+    def prepare(self, begin: bool) -> None:
+        """The code of the set-up begins, or is over. Raises `StopRequested` where that was asked for meanwhile."""
+        with self._lock:
+            self._preparing = begin
+        for _ in range(LOOKS):
+            pass
+
+    def stop(self) -> None:
+        """Interrupt the set-up, if it runs. Control thread."""
+        with self._lock:
+            if self._preparing:
+                self._preparing = False
+                raise_in(self._thread, StopRequested)
+
+
+class _Control(Control):
+    """A control channel that ends no process."""
+
+    def __init__(self, channel: socket.socket, main: _Main) -> None:
+        super().__init__(channel)
+        self._own_main = main
+        self._left = threading.Event()
+
+    def leave(self) -> None:
+        """End the thread and close the channel. Called by the main thread, as the last thing."""
+        self._left.set()
+        try:
+            self._channel.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the host was first
+        if self.thread is not None:
+            self.thread.join()
+        self._channel.close()
+
+    def _interrupt_main(self) -> None:
+        self._own_main.stop()
+
+    def _insist(self) -> bool:
+        """While the domain ends, interrupt what still runs, each call once: one may begin after the first look."""
+        if not self._main.stopping:
+            return False
+        self._peer.stop_all(self._own_main.interrupted)
+        return True
+
+    def _end_with_host(self) -> None:
+        """The host has given this guest up."""
+        if not self._main.stopping:
+            self._main.stopping = True
+            self._stop()
+            self._own_main.stop()
+        while not self._left.wait(INSIST_S):
+            self._insist()
+
+
+class _Inside(Guest):
+    """What serves the host in its own process."""
+
+    def __init__(self, control: _Control, main: _Main, setup: dict[str, Any], first: LaneEnd, *args: Any) -> None:
+        super().__init__(control, main, None, setup, first, *args)
+        self._own_control, self._own_main = control, main
+
+    def serve(self) -> None:
+        """Serve until the end, and leave nothing."""
+        try:
+            self.run()
+        except BaseException:
+            pass  # the host has been told, with the last words
+        self._main.stopping = True
+        self._peer.graves.close()
+        while not self._lanes.empty():
+            offer = self._lanes.get()
+            if offer is not None and offer.accept():
+                offer.end.close()
+        self._peer.threads.wait_ended(self._own_control.thread)
+        self._service.forget()
+        self._own_control.leave()
+
+    def _prepare(self) -> None:
+        self._own_main.prepare(True)
+        try:
+            super()._prepare()
+        finally:
+            self._own_main.prepare(False)
+
+
+class _InThread(_Inside):
+    """Its modules, its `sys.path` and its logging are the host's, and stay as they are."""
+
+    def __init__(self, control: _Control, main: _Main, setup: dict[str, Any], first: LaneEnd) -> None:
+        threads = Threads(lambda: local.bind(self._domain))
+        super().__init__(control, main, setup, first, threads, f"{NAMESPACE}{setup['id']}")
+
+    def _enter(self) -> None:
+        local.bind(self._domain)
+
+    def _settle(self) -> None:
+        """Nothing here belongs to the domain alone."""
+
+
+class _InInterpreter(_Inside):
+    """It has modules of its own. Its interpreter allows no daemon threads; it is closed after the last one."""
+
+    def __init__(self, control: _Control, main: _Main, setup: dict[str, Any], first: LaneEnd) -> None:
+        super().__init__(control, main, setup, first, Threads(daemon=False))
+
+    def _settle(self) -> None:
+        sys.path[:] = [*self._setup["search"], *self._setup["path"]]
+        self._tell_host()

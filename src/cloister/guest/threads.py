@@ -1,0 +1,67 @@
+"""The threads on which a guest serves its host: how they are started, and which of them live.
+
+In a process of its own they are daemons, and end with the process. Where a guest lives in its host's process, its place
+is gone only when the last of them has ended, so here they are counted. Threads that the user's code starts are not
+among them. Any thread may enter.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+
+from cloister.guest.interrupts import Interrupted, StopRequested
+
+__all__ = ["Threads"]
+
+
+class Threads:
+    """The serving threads of one guest."""
+
+    def __init__(self, begin: Callable[[], object] = lambda: None, *, daemon: bool = True) -> None:
+        """`begin` is called first on each thread. `daemon`: the interpreter does not wait for them when it ends."""
+        self.daemon = daemon
+        self._begin = begin
+        self._changed = threading.Condition(threading.RLock())  # a finalizer may start one while it is held
+        self._living: set[threading.Thread] = set()
+
+    def start(self, target: Callable[[], object], name: str) -> threading.Thread:
+        """Run `target` on a new thread. Raises RuntimeError where the system has none left."""
+        thread = threading.Thread(target=self._run, args=(target,), name=name, daemon=self.daemon)
+        with self._changed:
+            self._living.add(thread)
+        try:
+            thread.start()
+        except BaseException:
+            self._over(thread)
+            raise
+        return thread
+
+    def living(self) -> list[threading.Thread]:
+        """Those that have not ended."""
+        with self._changed:
+            return list(self._living)
+
+    def wait_ended(self, but: threading.Thread | None = None) -> None:
+        """Wait, for ever if need be, until all have ended, with the exception of one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._living <= {but})
+
+    def _run(self, target: Callable[[], object]) -> None:
+        try:
+            contextvars.Context().run(self._inside, target)
+        finally:
+            self._over(threading.current_thread())
+
+    def _inside(self, target: Callable[[], object]) -> None:
+        self._begin()
+        try:
+            target()
+        except (StopRequested, Interrupted):
+            pass  # its end is wanted
+
+    def _over(self, thread: threading.Thread) -> None:
+        with self._changed:
+            self._living.discard(thread)
+            self._changed.notify_all()
