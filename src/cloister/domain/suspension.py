@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cloister.domain import events
 from cloister.errors import LevelUnavailable
+from cloister.levels.inside import Inside
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
@@ -34,14 +35,13 @@ class Suspension:
         with life.lock:
             if life.foreign or not life.ready or life.unloaded or life.process.has_ended():
                 raise life.error()
-            stop = getattr(life.process, "suspend", None)
-            if stop is None:
+            if isinstance(life.process, Inside):
                 raise LevelUnavailable(f"domain {life.name!r} has no process of its own, and can't be suspended")
             if self.on:
                 return
             self.on = True
             life.guard.vitals.suspended = True  # first, so that no beat is missed
-            stop()
+            life.process.suspend()
             life.tell(events.Suspended(life.name, life.process.pid))
 
     def resume(self) -> None:
@@ -55,6 +55,7 @@ class Suspension:
             self.on = False
             if life.over:
                 return
-            life.process.resume()
+            if not isinstance(life.process, Inside):
+                life.process.resume()
             life.guard.vitals.resume(time.monotonic())
             life.tell(events.Resumed(life.name, life.process.pid))

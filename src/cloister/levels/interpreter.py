@@ -12,7 +12,6 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-import cloister
 from cloister.errors import LevelUnavailable
 from cloister.levels.inside import Inside, leave
 from cloister.wire.packing import msgpack_directory
@@ -75,7 +74,7 @@ def _run(channel: socket.socket, lane: LaneEnd) -> None:
         leave(channel, lane)
         raise
     try:
-        folder = os.path.dirname(os.path.abspath(cloister.__file__))
+        folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         interpreter.prepare_main(
             folder=folder, msgpack=msgpack_directory(), control=channel.detach(), reader=lane.reader, writer=lane.writer
         )
