@@ -162,7 +162,12 @@ def test_streams(domain: Domain) -> None:
     assert [next(stream), next(stream)] == [0, 1]
     stream.close()
     closed: list[str] = []
-    wait_until(lambda: closed.extend(domain.call("conformance:take_closed")) or len(closed) == 2)
+
+    def both_closed() -> bool:
+        closed.extend(domain.call("conformance:take_closed"))
+        return len(closed) == 2
+
+    wait_until(both_closed)
 
 
 def test_submit_and_map(domain: Domain) -> None:
