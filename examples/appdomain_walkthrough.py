@@ -12,6 +12,7 @@ from pathlib import Path
 import cloister
 
 FOLDER = Path(__file__).parent / "walkthrough"
+SETUP = cloister.Setup(path=[FOLDER])
 
 
 def in_the_default_domain() -> None:
@@ -22,8 +23,8 @@ def in_the_default_domain() -> None:
     print("   a handle gives the object itself:", handle.unwrap().list())
 
 
-def in_created_domain_1(level: str, setup: cloister.Setup) -> None:
-    with cloister.Domain("CreatedDomain1", level=level, setup=setup) as domain:
+def in_created_domain_1(level: str) -> None:
+    with cloister.Domain("CreatedDomain1", level=level, setup=SETUP) as domain:
         handle = domain.create_handle("customers:Customers")
         copy = handle.unwrap()
         print("2. by value:", cloister.is_proxy(handle), cloister.is_proxy(copy), copy.list())
@@ -41,8 +42,8 @@ def in_created_domain_1(level: str, setup: cloister.Setup) -> None:
         print(f"   {error}; the copy is still here: {copy.made_in}")
 
 
-def in_created_domain_2(level: str, setup: cloister.Setup) -> None:
-    with cloister.Domain("CreatedDomain2", level=level, setup=setup) as domain:
+def in_created_domain_2(level: str) -> None:
+    with cloister.Domain("CreatedDomain2", level=level, setup=SETUP) as domain:
         code = domain.run_module("make_reservation", ["MakeReservation"])
     print("   the thread has its exit code:", code, "- Hotel is loaded here:", "hotel" in sys.modules)
 
@@ -51,10 +52,8 @@ if __name__ == "__main__":
     level = sys.argv[2] if sys.argv[1:2] == ["--level"] else "process"
     sys.path.append(str(FOLDER))
     in_the_default_domain()
-    import customers  # noqa: F401 - what is by value is known where it was imported
-
-    in_created_domain_1(level, cloister.Setup(path=[FOLDER]))
+    in_created_domain_1(level)
     print("3. A thread makes a domain, and runs a program in it:")
-    thread = threading.Thread(target=in_created_domain_2, args=(level, cloister.Setup(path=[FOLDER])))
+    thread = threading.Thread(target=in_created_domain_2, args=(level,))
     thread.start()
     thread.join()
