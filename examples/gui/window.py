@@ -8,8 +8,6 @@ from PySide6.QtWidgets import QApplication, QProgressBar, QPushButton, QVBoxLayo
 
 import cloister
 
-PLUGINS = Path(__file__).parent / "plugins"
-
 
 class Window(QWidget):
     """A button that starts and cancels, and a bar."""
@@ -21,9 +19,7 @@ class Window(QWidget):
         super().__init__()
         self.domain, self.frames = domain, frames
         self.work: Future[int] | None = None
-        self.button = QPushButton("Render")
-        self.bar = QProgressBar(maximum=frames)
-        layout = QVBoxLayout(self)
+        self.button, self.bar, layout = QPushButton("Render"), QProgressBar(maximum=frames), QVBoxLayout(self)
         layout.addWidget(self.button)
         layout.addWidget(self.bar)
         self.button.clicked.connect(self.start_or_cancel)
@@ -40,20 +36,20 @@ class Window(QWidget):
             self.work.cancel()
 
     def show_end(self, work: Future[int]) -> None:
-        """On the window's thread again; the future is done, so `result` does not wait."""
+        """On the window's thread again."""
         self.work = None
         try:
             self.button.setText(f"Done: {work.result()}")
         except CancelledError:
             self.button.setText("Cancelled")
-        except cloister.CloisterError as error:  # a crash of the work is told here; the window lives on
+        except cloister.CloisterError as error:  # a crash of the work is told here
             self.button.setText(str(error))
 
 
 def main() -> None:
     """Show the window until it is closed."""
-    application = QApplication([])
-    with cloister.Domain("renderer", setup=cloister.Setup(path=[PLUGINS])) as domain:
+    application, plugins = QApplication([]), Path(__file__).parent / "plugins"
+    with cloister.Domain("renderer", setup=cloister.Setup(path=[plugins])) as domain:
         window = Window(domain, frames=500)
         window.show()
         application.exec()

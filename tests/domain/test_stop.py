@@ -88,7 +88,7 @@ def test_stop_with_a_running_call_ends_the_call(make: Make) -> None:
     begin = time.monotonic()
     domain.unload()
     thread.join(10)
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 15
     assert [type(error) for error in raised] == [DomainUnloaded]
 
 
@@ -145,7 +145,7 @@ def test_guest_that_can_not_listen_is_dumped_and_killed(make: Make, how: str) ->
     domain = make(stop_timeout=0.5)
     begin = time.monotonic()
     stop_slowly(domain, how)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     report = domain.report
     assert report is not None
     assert (report.reason, report.signal) == (Reason.STOP_TIMEOUT, signal.SIGKILL)
@@ -159,7 +159,7 @@ def test_guest_that_swallows_the_stop_is_killed_in_time(make: Make) -> None:
     domain = make(stop_timeout=0.5)
     begin = time.monotonic()
     stop_slowly(domain, "swallow_everything", 60.0)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     assert domain.report is not None
     assert domain.report.reason is Reason.STOP_TIMEOUT
     assert "swallow_everything" in domain.report.stacks
@@ -182,7 +182,7 @@ def test_exit_that_hangs_is_killed_in_time(make: Make, how: str) -> None:
     domain.call(f"troubles:{how}", 60)
     begin = time.monotonic()
     domain.unload()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     assert domain.report is not None
     assert domain.report.reason is Reason.STOP_TIMEOUT
 
@@ -281,7 +281,7 @@ print(*[domain.pid for domain in domains], file=sys.stderr)
 """
     begin = time.monotonic()
     done = run_host(program)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == [f"exit hook of d{i}" for i in range(3)]
     assert not any(is_running(int(pid)) for pid in done.stderr.split())
@@ -300,7 +300,7 @@ print(domain.pid)
 """
     begin = time.monotonic()
     done = run_host(program)
-    assert time.monotonic() - begin < 6
+    assert time.monotonic() - begin < 15
     assert done.returncode == 0, done.stderr
     assert not is_running(int(done.stdout.split()[0]))
 

@@ -21,7 +21,7 @@ from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication
 
 application = QApplication([])
-with cloister.Domain("renderer", setup=cloister.Setup(path=[window.PLUGINS])) as domain:
+with cloister.Domain("renderer", setup=cloister.Setup(path=[{folder!r} + "/plugins"])) as domain:
     shown = window.Window(domain, frames={frames})
     shown.show()
     ticks, seen = [], []
