@@ -7,10 +7,10 @@ KILLS ?= 1000
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test check format bench fuzz soak docs clean
+.PHONY: help environment demo test check format bench bench-quick fuzz soak docs clean
 
 help:            ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 environment:     ## make or refresh .venv
 	@$(PYTHON) tools/environment.py
@@ -29,6 +29,9 @@ format: environment  ## put the code into its one form
 
 bench: environment  ## measure, interleaved, against the floor and the peers; some: BENCH="pipes codec"
 	@$(VENV_PYTHON) -m benchmarks $(BENCH)
+
+bench-quick: environment  ## the same in short runs: to see that all works, not for figures to quote
+	@$(VENV_PYTHON) -m benchmarks --quick $(BENCH)
 
 fuzz: environment  ## feed FUZZ_COUNT hostile inputs to everything that reads
 	@$(VENV_PYTHON) tools/run_fuzz.py $(FUZZ_COUNT)

@@ -2,7 +2,7 @@
 
 The bare lane is what a call could cost from Python at best: two pipes, MessagePack, and the rule of the busy wait,
 without objects, errors, time-outs or threads. Each contestant has a child process at the other end, and they take turns
-in one run. The second question is many calls at once, against `ProcessPoolExecutor`.
+in one run. Many calls at once are in `bench_pipelined`, many threads in `bench_threads`.
 """
 
 from __future__ import annotations
@@ -11,107 +11,101 @@ import contextlib
 import ctypes
 import fcntl
 import mmap
-import multiprocessing
 import os
-import statistics
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.managers import BaseManager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
 import cloister
-from benchmarks import harness
-from benchmarks.harness import NotHere, Placement, Row, Table
+from benchmarks import harness, peers
+from benchmarks.harness import Contestant, Entered, NotHere, Placement, Row, Table
 
 ROUNDS = 12
 CALLS = 400
-MANY = 2000
 SPIN_NS = 20_000
 LOOK_EVERY = 64
 
 Call = Callable[[int], int]
-Contestant = Callable[[Placement], contextlib.AbstractContextManager[tuple[Callable[[int], list[float]], int | None]]]
-"""Entered, it gives a function that makes so many calls and returns their times in seconds, and the child to place."""
-
-
-class Adder:
-    """What is called."""
-
-    def add(self, number: int) -> int:
-        return number + 1
-
-
-def add(number: int) -> int:
-    return number + 1
+AIMS = {"same": 1.5, "diff": 0.12, "free": 0.25}
+P99_AIM = 0.5
+SILENCE_AIM = 2.0
+SILENCE_S = 0.001
 
 
 def run() -> Iterator[Table]:
-    """One table for each placement, and one for many calls at once."""
+    """Two tables for each placement, and one for calls after a silence."""
     for placement in harness.placements():
-        yield _table(placement)
-    yield _many()
+        yield from _tables(placement)
+    yield _after_silence()
 
 
-def _table(placement: Placement) -> Table:
-    contestants: dict[str, Contestant] = {
-        "C, Unix socket": _floor,
+def _contestants(placement: Placement) -> dict[str, Contestant]:
+    return {
+        "C, Unix socket": partial(_floor, placement),
         "bare lane in Python": _bare_lane,
         "cloister, proxied call": _cloister,
-        "multiprocessing manager": _manager,
-        "RPyC": _rpyc,
-        "Pyro5": _pyro,
+        "multiprocessing Connection": partial(_peer, peers.connection),
+        "multiprocessing manager": partial(_peer, peers.manager),
+        "zmq": partial(_peer, peers.zmq),
+        "Pyro5": partial(_peer, peers.pyro),
+        "execnet": partial(_peer, peers.execnet),
+        "RPyC": partial(_peer, peers.rpyc),
     }
-    with contextlib.ExitStack() as stack:
-        entered: dict[str, Callable[[int], list[float]]] = {}
-        children: list[int] = []
-        for name, contestant in contestants.items():
-            try:
-                entered[name], child = stack.enter_context(contestant(placement))
-            except NotHere as reason:
-                print(f"{name}: {reason}")
-            else:
-                children += [] if child is None else [child]
-        stack.enter_context(harness.place(placement, *children))
-        times: dict[str, list[float]] = {name: [] for name in entered}
-        for calls in entered.values():
-            calls(CALLS)
-        for _ in range(ROUNDS):
-            for name, calls in entered.items():
-                times[name] += calls(CALLS)
-    return _compared("Call: add(int) -> int", times, placement)
 
 
-def _compared(title: str, times: dict[str, list[float]], placement: Placement) -> Table:
-    floor = next(iter(times))
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
+def _tables(placement: Placement) -> Iterator[Table]:
+    """The medians, and the same calls by their 99th percentile."""
+    made = harness.contest(
+        "Call: add(int) -> int",
+        _contestants(placement),
+        rounds=harness.rounds(ROUNDS),
+        placement=placement,
+        aims={"cloister, proxied call": AIMS[placement]},
+        extra=lambda _, seconds: {"calls/s": 1 / seconds},
+    )
+    yield made
     rows = [
-        Row(
-            name,
-            medians[name] * 1e6,
-            sorted(taken)[len(taken) * 99 // 100] * 1e6,
-            medians[name] / medians[floor],
-            len(taken),
-            {"calls/s": 1 / medians[name]},
-        )
-        for name, taken in times.items()
+        replace(row, median=row.p99, ratio=row.p99 / made.rows[0].p99, extra={}, aim=_p99_aim(row, placement))
+        for row in made.rows
     ]
-    return Table(title, floor, rows, placement)
+    yield replace(made, title="Call: the 99th percentile", rows=rows, missing={})
 
 
-def _timed(call: Call) -> Callable[[int], list[float]]:
-    def calls(count: int) -> list[float]:
+def _p99_aim(row: Row, placement: Placement) -> float | None:
+    return P99_AIM if placement == "free" and row.aim is not None else None
+
+
+def _after_silence() -> Table:
+    """What a call takes that comes after a millisecond in which nothing happened."""
+    return harness.contest(
+        "Call: after 1 ms of silence",
+        {
+            "C, Unix socket": partial(_silent_floor),
+            "cloister, proxied call": partial(_cloister, SILENCE_S),
+            "multiprocessing manager": partial(_peer, peers.manager, SILENCE_S),
+        },
+        rounds=harness.rounds(ROUNDS),
+        placement="free",
+        aims={"cloister, proxied call": SILENCE_AIM},
+    )
+
+
+def _timed(call: Call, silence: float = 0.0) -> Callable[[], list[float]]:
+    def calls() -> list[float]:
         clock = time.perf_counter
         times = []
-        for number in range(count):
+        for number in range(CALLS if not silence else CALLS // 8):
+            if silence:
+                time.sleep(silence)
             begun = clock()
             result = call(number)
             times.append(clock() - begun)
@@ -126,31 +120,48 @@ def _timed(call: Call) -> Callable[[int], list[float]]:
 
 
 @contextlib.contextmanager
-def _floor(placement: Placement) -> Iterator[tuple[Callable[[int], list[float]], int | None]]:
+def _floor(placement: Placement, what: str = "e", count: int = CALLS) -> Iterator[Entered]:
     program = harness.compile_c(Path(__file__).with_name("floor_socket.c"))
     cpus = ["-1", "-1"]
     if placement != "free":
         first, second = sorted(os.sched_getaffinity(0))[:2]
         cpus = [str(first), str(first if placement == "same" else second)]
-    with subprocess.Popen([str(program), "16", *cpus], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([str(program), "8", *cpus], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         stdin, stdout = process.stdin, process.stdout
         assert stdin is not None
         assert stdout is not None
 
-        def calls(count: int) -> list[float]:
-            stdin.write(f"e {count}\n".encode())
+        def calls() -> list[float]:
+            stdin.write(f"{what} {count}\n".encode())
             stdin.flush()
             return list(struct.unpack(f"{count}d", stdout.read(8 * count)))
 
-        yield calls, None
+        yield calls, []
+
+
+def _silent_floor() -> contextlib.AbstractContextManager[Entered]:
+    return _floor("free", "w", CALLS // 8)
 
 
 @contextlib.contextmanager
-def _cloister(_: Placement) -> Iterator[tuple[Callable[[int], list[float]], int | None]]:
+def _cloister(silence: float = 0.0) -> Iterator[Entered]:
     with cloister.Domain("bench") as domain:
-        adder = domain.create(f"{__name__}:Adder")
+        adder = domain.create(peers.ADDER)
         adder.add(1)
-        yield _timed(adder.add), domain.pid
+        yield _timed(adder.add, silence), [_pid(domain)]
+
+
+def _pid(domain: cloister.Domain) -> int:
+    assert domain.pid is not None
+    return domain.pid
+
+
+@contextlib.contextmanager
+def _peer(
+    peer: Callable[[], contextlib.AbstractContextManager[peers.Maker]], silence: float = 0.0
+) -> Iterator[Entered]:
+    with peer() as (connect, pid), connect() as call:
+        yield _timed(call, silence), [pid]
 
 
 class Bare:
@@ -183,7 +194,7 @@ class Bare:
 
     def serve(self) -> None:
         """Serve calls until the other end is closed."""
-        methods = {"add": add}
+        methods = {"add": peers.add}
         while True:
             try:
                 number, name, argument = self.receive()
@@ -193,7 +204,7 @@ class Bare:
 
 
 @contextlib.contextmanager
-def _bare_lane(_: Placement) -> Iterator[tuple[Callable[[int], list[float]], int | None]]:
+def _bare_lane() -> Iterator[Entered]:
     if sys.platform != "linux":
         raise NotHere("the bare lane is written for Linux")
     (down_reader, down_writer), (up_reader, up_writer) = os.pipe(), os.pipe()
@@ -214,114 +225,8 @@ def _bare_lane(_: Placement) -> Iterator[tuple[Callable[[int], list[float]], int
 
     try:
         call(1)
-        yield _timed(call), process.pid
+        yield _timed(call), [process.pid]
     finally:
         os.close(down_writer)
         process.wait(10)
         os.close(up_reader)
-
-
-class _Manager(BaseManager):
-    pass
-
-
-_Manager.register("Adder", Adder)
-
-
-@contextlib.contextmanager
-def _manager(_: Placement) -> Iterator[tuple[Callable[[int], list[float]], int | None]]:
-    with _Manager(ctx=multiprocessing.get_context("spawn")) as manager:
-        adder = manager.Adder()  # type: ignore[attr-defined]  # made by register
-        process = manager._process  # type: ignore[attr-defined]  # there is no public way to its pid
-        yield _timed(adder.add), process.pid
-
-
-RPYC = """
-import sys, rpyc
-from rpyc.utils.server import ThreadedServer
-class Service(rpyc.Service):
-    def exposed_add(self, number): return number + 1
-server = ThreadedServer(Service, socket_path=sys.argv[1])
-server._listen()  # so that it can be told when a client may come
-print(flush=True)
-server.start()
-"""
-
-PYRO = """
-import sys, Pyro5.api
-@Pyro5.api.expose
-class Adder:
-    def add(self, number): return number + 1
-daemon = Pyro5.api.Daemon(unixsocket=sys.argv[1])
-print(daemon.register(Adder(), "adder"), flush=True)
-daemon.requestLoop()
-"""
-
-
-@contextlib.contextmanager
-def _server(program: str) -> Iterator[tuple[str, str, int]]:
-    """Run a server at a socket; give the socket's path, what the server printed, and its pid."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/socket"
-        with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            try:
-                yield path, process.stdout.readline().strip(), process.pid
-            finally:
-                process.terminate()
-
-
-@contextlib.contextmanager
-def _rpyc(_: Placement) -> Iterator[tuple[Callable[[int], list[float]], int | None]]:
-    try:
-        from rpyc.utils.factory import unix_connect
-    except ImportError:
-        raise NotHere("RPyC is not installed; it is in the group `bench`") from None
-    with _server(RPYC) as (path, _line, pid), contextlib.closing(unix_connect(path)) as connection:
-        yield _timed(connection.root.add), pid
-
-
-@contextlib.contextmanager
-def _pyro(_: Placement) -> Iterator[tuple[Callable[[int], list[float]], int | None]]:
-    try:
-        from Pyro5.api import Proxy
-    except ImportError:
-        raise NotHere("Pyro5 is not installed; it is in the group `bench`") from None
-    with _server(PYRO) as (_path, uri, pid), Proxy(uri) as adder:
-        yield _timed(adder.add), pid
-
-
-# -- many at once ------------------------------------------------------------------------------------------------------
-
-
-def _many() -> Table:
-    """The time per call where very many are open at once, and per item of a map."""
-    target = f"{__name__}:add"
-    with cloister.Domain("bench") as domain, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        domain.submit(target, 1).result()
-        pool.submit(add, 1).result()
-
-        def submitted(submit: Callable[..., Any], what: Any) -> float:
-            begun = time.perf_counter()
-            futures = [submit(what, number) for number in range(MANY)]
-            for future in futures:
-                future.result()
-            return (time.perf_counter() - begun) / MANY
-
-        def mapped(function: Callable[..., Any], what: Any) -> float:
-            begun = time.perf_counter()
-            for _ in function(what, range(10 * MANY), chunksize=512):
-                pass
-            return (time.perf_counter() - begun) / (10 * MANY)
-
-        contestants: dict[str, Callable[[], float]] = {
-            "ProcessPoolExecutor.submit": lambda: submitted(pool.submit, add),
-            "cloister, submit": lambda: submitted(domain.submit, target),
-            "ProcessPoolExecutor.map": lambda: mapped(pool.map, add),
-            "cloister, map": lambda: mapped(domain.map, target),
-        }
-        times: dict[str, list[float]] = {name: [] for name in contestants}
-        for _ in range(ROUNDS // 2):
-            for name, contestant in contestants.items():
-                times[name].append(contestant())
-    return _compared("Many calls: one of them, or one item of a map in chunks of 512", times, "free")

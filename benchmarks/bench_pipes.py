@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import statistics
 import struct
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from multiprocessing import connection
 from pathlib import Path
 
 from benchmarks import harness
-from benchmarks.harness import Placement, Row, Table
+from benchmarks.harness import Placement, Table
 from cloister import pipes
 
 SIZES = {"64 B": 64, "4 KiB": 4096, "1 MiB": 1 << 20}
@@ -75,24 +74,11 @@ def _table(title: str, what: str, size: int, placement: Placement) -> Table:
             children.append(pid)
         stack.enter_context(harness.place(placement, *children))
         times: dict[str, list[float]] = {name: [] for name in contestants}
-        for _ in range(ROUNDS):
+        for _ in range(harness.rounds(ROUNDS)):
             for name, samples in contestants.items():
                 times[name] += samples(what, messages if what == "s" else TRIPS[size])
-    floor = next(iter(times))
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
     columns = harness.throughput(size, messages)
-    rows = [
-        Row(
-            name,
-            medians[name] * 1e6,
-            sorted(taken)[len(taken) * 99 // 100] * 1e6,
-            medians[name] / medians[floor],
-            len(taken),
-            columns(name, medians[name]) if what == "s" else {},
-        )
-        for name, taken in times.items()
-    ]
-    return Table(title, floor, rows, placement)
+    return harness.table(title, times, placement=placement, extra=columns if what == "s" else None)
 
 
 @contextlib.contextmanager

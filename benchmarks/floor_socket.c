@@ -2,9 +2,9 @@
  *
  * floor_socket SIZE CPU_PARENT CPU_CHILD     (a CPU of -1: wherever the scheduler likes)
  *
- * Reads lines "e COUNT" or "s COUNT" from stdin. "e": COUNT round trips of SIZE bytes each way. "s": COUNT messages of
- * SIZE bytes one way, then one byte back, timed as one. Answers with the times in seconds as doubles, and ends with
- * stdin. */
+ * Reads lines "e COUNT", "w COUNT" or "s COUNT" from stdin. "e": COUNT round trips of SIZE bytes each way. "w": the
+ * same, each after a millisecond of silence. "s": COUNT messages of SIZE bytes one way, then one byte back, timed as
+ * one. Answers with the times in seconds as doubles, and ends with stdin. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <stdio.h>
@@ -61,11 +61,13 @@ int main(int argc, char **argv) {
     while (scanf(" %c %ld", &what, &count) == 2) {
         double start = now();
         for (long i = 0; i < count; i++) {
-            buffer[0] = what == 'e' ? 'e' : i == count - 1 ? 'a' : 's';
-            if (what == 'e') start = now();
+            int trip = what != 's';
+            buffer[0] = trip ? 'e' : i == count - 1 ? 'a' : 's';
+            if (what == 'w') usleep(1000);
+            if (trip) start = now();
             move(ends[0], 1, size);
-            if (what == 'e') move(ends[0], 0, size);
-            if (what == 'e') {
+            if (trip) move(ends[0], 0, size);
+            if (trip) {
                 double took = now() - start;
                 fwrite(&took, sizeof took, 1, stdout);
             }

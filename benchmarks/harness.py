@@ -1,7 +1,7 @@
 """How to measure so that two figures may be compared: interleaved, placed, against a floor.
 
-Here: `compare` for things that are called many times, `place` for where they run, `Table` for what comes out, and the
-record of machine and versions. Not here: what is measured; that is in the bench files.
+Here: `compare` for things that are called many times, `contest` for those that have another process, `place` for where
+they run. Not here: what is measured (the bench files), what comes out (`results`).
 
 Three rules, each for something that has misled people:
 
@@ -15,89 +15,69 @@ Three rules, each for something that has misled people:
 from __future__ import annotations
 
 import gc
-import json
+import importlib
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from importlib import metadata
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
+
+from benchmarks.results import Placement, Row, Table
 
 __all__ = [
+    "Contestant",
+    "Entered",
     "NotHere",
     "Placement",
     "Row",
     "Table",
+    "calls",
     "compare",
     "compile_c",
-    "describe_machine",
+    "contest",
+    "need",
     "place",
     "placements",
-    "save",
+    "rounds",
+    "table",
     "throughput",
 ]
 
-Placement = Literal["same", "diff", "free"]
+Entered: TypeAlias = tuple[Callable[[], list[float]], Sequence[int]]
+"""What measures a contestant once, giving times in seconds, and its processes, which are placed."""
+Contestant: TypeAlias = Callable[[], AbstractContextManager[Entered]]
 
-_RESULTS = Path(__file__).parent / "results"
+quick = False
+"""Whether the run is to be short: to see that everything works, not for figures to quote."""
+
 _BUILD = Path(__file__).resolve().parent.parent / ".cache" / "benchmarks"
-
-# The peers whose versions a result must name.
-_PEERS = ("msgpack", "msgspec", "numpy", "rpyc", "pyro5", "execnet", "pyzmq", "uvloop", "pyarrow", "pandas", "polars")
 
 
 class NotHere(Exception):
     """Something that this benchmark needs is missing on this machine. The message says what; nothing is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One contestant: the time of one operation, in microseconds, and its ratio to the floor's median."""
-
-    name: str
-    median_us: float
-    p99_us: float
-    ratio: float
-    samples: int
-    extra: dict[str, float | str] = field(default_factory=dict)
+def need(module: str) -> Any:
+    """Import a module of a peer. Raises NotHere where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise NotHere(f"{module.partition('.')[0]} is not installed; it is in the group `bench`") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One question with the answers of all contestants, in the order in which they were given."""
-
-    title: str
-    floor: str
-    rows: list[Row]
-    placement: Placement | None = None
-
-    def to_markdown(self) -> str:
-        """The table as Markdown; columns of `extra` follow the fixed ones."""
-        extras = list(dict.fromkeys(key for row in self.rows for key in row.extra))
-        heads = ["", "median µs", "p99 µs", f"× {self.floor}", *extras]
-        where = f" ({self.placement})" if self.placement else ""
-        lines = [f"### {self.title}{where}", "", _line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
-        for row in self.rows:
-            figures = [_figure(row.median_us), _figure(row.p99_us), f"{row.ratio:.2f}"]
-            lines.append(_line([row.name, *figures, *(_figure(row.extra.get(key, "")) for key in extras)]))
-        return "\n".join(lines)
+def rounds(count: int) -> int:
+    """So many rounds, or a few where the run is to be short."""
+    return min(count, max(2, count // 6)) if quick else count
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _figure(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def calls(count: int) -> int:
+    """So many calls in a round, or a quarter of them where the run is to be short."""
+    return count // 4 if quick else count
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
@@ -123,26 +103,86 @@ def compare(
 
     Raises what an operation raises; nothing is measured then. Garbage is collected between the rounds, not in them.
     """
-    floor = floor if floor is not None else next(iter(contestants))
     repeats = {name: _repeats(operation, sample_us) for name, operation in contestants.items()}
     samples: dict[str, list[float]] = {name: [] for name in contestants}
+    if quick:
+        rounds, round_s = max(2, rounds // 6), round_s / 2
     for _ in range(rounds):
         for name, operation in contestants.items():
             with _no_collection():
                 samples[name] += _sample(operation, repeats[name], round_s)
-    medians = {name: statistics.median(times) for name, times in samples.items()}
+    return table(title, samples, floor=floor, placement=placement, extra=extra)
+
+
+def contest(
+    title: str,
+    contestants: Mapping[str, Contestant],
+    *,
+    rounds: int,
+    placement: Placement | None = None,
+    aims: Mapping[str, float] | None = None,
+    extra: Callable[[str, float], dict[str, float | str]] | None = None,
+    unit: Literal["µs", "ms"] = "µs",
+) -> Table:
+    """Measure contestants that have a process each. They take turns, for so many rounds, after one to warm up.
+
+    All are there at the same time. One that is NotHere is named in the table. The rest is as for `table`.
+    """
+    missing: dict[str, str] = {}
+    with ExitStack() as stack:
+        entered: dict[str, Callable[[], list[float]]] = {}
+        processes: list[int] = []
+        for name, contestant in contestants.items():
+            try:
+                entered[name], theirs = stack.enter_context(contestant())
+            except NotHere as reason:
+                missing[name] = str(reason)
+            else:
+                processes += theirs
+        stack.enter_context(place(placement or "free", *processes))
+        times: dict[str, list[float]] = {name: [] for name in entered}
+        for measure in entered.values():
+            measure()
+        for _ in range(rounds):
+            for name, measure in entered.items():
+                with _no_collection():
+                    times[name] += measure()
+    scale = {"µs": 1e6, "ms": 1e3}[unit]
+    return table(title, times, placement=placement, aims=aims, extra=extra, missing=missing, unit=unit, scale=scale)
+
+
+def table(
+    title: str,
+    times: Mapping[str, list[float]],
+    *,
+    floor: str | None = None,
+    placement: Placement | None = None,
+    aims: Mapping[str, float] | None = None,
+    extra: Callable[[str, float], dict[str, float | str]] | None = None,
+    missing: Mapping[str, str] | None = None,
+    unit: str = "µs",
+    scale: float = 1e6,
+) -> Table:
+    """Make the table of what was measured, in seconds, or in what `scale` makes of it a figure in `unit`.
+
+    `floor` names the contestant whose median the others are divided by; None is the first. `aims` are the ratios to it
+    that the project wants. `extra` is given the name and the median in seconds, and returns further columns.
+    """
+    floor = floor if floor is not None else next(iter(times))
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
     rows = [
         Row(
             name,
-            medians[name] * 1e6,
-            _percentile(times, 99) * 1e6,
+            medians[name] * scale,
+            _percentile(taken, 99) * scale,
             medians[name] / medians[floor],
-            len(times),
+            len(taken),
             {} if extra is None else extra(name, medians[name]),
+            (aims or {}).get(name),
         )
-        for name, times in samples.items()
+        for name, taken in times.items()
     ]
-    return Table(title, floor, rows, placement)
+    return Table(title, floor, rows, placement, unit, dict(missing or {}))
 
 
 def throughput(size: int, messages: int = 1) -> Callable[[str, float], dict[str, float | str]]:
@@ -259,33 +299,3 @@ def compile_c(source: Path) -> Path:
         except subprocess.CalledProcessError as error:
             raise NotHere(f"{source.name} does not compile here: {error.stderr.strip()}") from error
     return program
-
-
-# -- recording -------------------------------------------------------------------------------------------------------
-
-
-def describe_machine() -> str:
-    """One line about where this was measured."""
-    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
-    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    system = f"{platform.system()} {platform.release()}"
-    return f"{system}, {cpus} CPUs, Python {platform.python_version()}; {versions}"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("cloister", *_PEERS):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def save(tables: list[Table]) -> Path:
-    """Write the tables as JSON, with machine and versions, into a new file in benchmarks/results; return its path."""
-    _RESULTS.mkdir(parents=True, exist_ok=True)
-    path = _RESULTS / time.strftime("%Y-%m-%dT%H%M%S.json", time.gmtime())
-    record = {"machine": describe_machine(), "versions": _versions(), "tables": [asdict(table) for table in tables]}
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-    return path

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from benchmarks import harness
+from benchmarks import __main__ as command
+from benchmarks import comparison, harness, results
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_the_floor_is_one_and_the_others_are_ratios() -> None:
     much, little = harness.compare("work", contestants, floor="little", rounds=3, round_s=0.002).rows
     assert little.ratio == 1
     assert much.ratio > 10
-    assert much.median_us <= much.p99_us
+    assert much.median <= much.p99
 
 
 def test_short_operations_are_repeated_within_a_sample() -> None:
@@ -86,12 +92,13 @@ def test_a_place_holds_inside_its_block_only(allowed: set[int]) -> None:
 
 def test_a_result_names_machine_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The saved file can be read without the run that made it."""
-    monkeypatch.setattr(harness, "_RESULTS", tmp_path / "results")
-    path = harness.save([harness.Table("64 B", "socket", [harness.Row("socket", 4.5, 7.25, 1.0, 10)])])
+    monkeypatch.setattr(results, "_RESULTS", tmp_path / "results")
+    path = results.save([harness.Table("64 B", "socket", [harness.Row("socket", 4.5, 7.25, 1.0, 10)])])
     record = json.loads(path.read_text(encoding="utf-8"))
     assert "Python" in record["machine"]
     assert "cloister" in record["versions"]
-    assert record["tables"][0]["rows"][0]["median_us"] == 4.5
+    assert record["tables"][0]["rows"][0]["median"] == 4.5
+    assert results.load(path)[1][0].rows[0] == results.Row("socket", 4.5, 7.25, 1.0, 10)
 
 
 def test_without_a_compiler_the_floor_is_left_out_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,3 +106,97 @@ def test_without_a_compiler_the_floor_is_left_out_in_words(monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(harness.NotHere, match=r"no C compiler for floor\.c.*apt-get install gcc"):
         harness.compile_c(Path("floor.c"))
+
+
+def test_an_aim_stands_beside_its_ratio() -> None:
+    """The table says of each contestant that has an aim whether it was reached, by the digits that are shown."""
+    rows = [
+        results.Row("floor", 1.0, 1.0, 1.0, 1),
+        results.Row("near", 1.504, 2.0, 1.504, 1, aim=1.5),
+        results.Row("far", 1.6, 2.0, 1.6, 1, aim=1.5),
+    ]
+    lines = results.Table("t", "floor", rows, unit="ms", missing={"zmq": "it is not installed"}).to_markdown()
+    assert "| near | 1.5 | 2 | 1.50 | ≤ 1.5: reached |" in lines
+    assert "| far | 1.6 | 2 | 1.60 | ≤ 1.5: missed |" in lines
+    assert "median ms" in lines
+    assert lines.endswith("Not measured: zmq (it is not installed).")
+
+
+def test_a_contestant_that_is_not_here_is_named() -> None:
+    """A peer that is not installed does not stop the others; the table has its name and the reason."""
+
+    @contextlib.contextmanager
+    def here() -> Iterator[harness.Entered]:
+        yield lambda: [0.5], []
+
+    @contextlib.contextmanager
+    def away() -> Iterator[harness.Entered]:
+        harness.need("a_peer_that_nobody_has")
+        yield lambda: [0.5], []
+
+    made = harness.contest("t", {"here": here, "away": away}, rounds=3, aims={"here": 2.0}, unit="ms")
+    assert [(row.name, row.median, row.samples, row.aim) for row in made.rows] == [("here", 500.0, 3, 2.0)]
+    assert made.missing == {"away": "a_peer_that_nobody_has is not installed; it is in the group `bench`"}
+
+
+def run_of(path: Path, **ratios: float) -> Path:
+    """A file of results with one table that has these ratios."""
+    rows = [results.Row("floor", 2.0, 2.0, 1.0, 1)]
+    rows += [results.Row(name, ratio * 2, ratio * 2, ratio, 1) for name, ratio in ratios.items()]
+    table = asdict(results.Table("t", "floor", rows, "free"))
+    path.write_text(json.dumps({"machine": "m", "quick": True, "load before": [1.0], "tables": [table]}))
+    return path
+
+
+def test_what_takes_longer_by_its_floor_is_a_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A comparison of two files fails above the limit, names what it is, and tells the worst first."""
+    before = run_of(tmp_path / "before", ours=2.0, theirs=4.0, gone=1.0)
+    after = run_of(tmp_path / "after", ours=3.2, theirs=2.0)
+    assert command.main(["compare", str(before), str(after)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert "SLOWER" in said[0]
+    assert "t (free) / ours: 2.00 → 3.20 × floor" in said[0]
+    assert "quicker" in said[1]
+    assert said[2] == "only in one: t (free) / gone"
+    assert command.main(["compare", str(before), str(after), "--limit", "1.7"]) == 0
+    assert command.main(["compare", str(before), str(before)]) == 0
+
+
+def test_files_that_can_not_be_compared_are_refused(tmp_path: Path) -> None:
+    """No results, results of another form, nothing in common: a reason and a failure, never a success."""
+    good = run_of(tmp_path / "good", ours=2.0)
+    other = tmp_path / "other"
+    for text in ("", "[]", "{}", '{"tables": [{"title": "t"}]}'):
+        other.write_text(text)
+        with pytest.raises(ValueError, match="holds no results"):
+            comparison.compare_files(good, other, 1.5)
+    with pytest.raises(ValueError, match="no row in common"):
+        comparison.compare_files(good, run_of(tmp_path / "apart", theirs=1.0), 1.5)
+    with pytest.raises(SystemExit) as refused:
+        command.main(["compare", str(good), str(tmp_path / "nowhere")])
+    assert refused.value.code == 2
+
+
+@pytest.mark.slow
+def test_a_run_is_published_as_plots_and_tables(tmp_path: Path) -> None:
+    """Each subject has its plot, twice; the tables say where they were measured; the same run gives the same files."""
+    if importlib.util.find_spec("matplotlib") is None:
+        pytest.skip("matplotlib is not installed")
+    run = run_of(tmp_path / "run", ours=2.0)
+    for folder in ("one", "two"):
+        # Its own process: the library keeps the files of its fonts open.
+        words = [sys.executable, "-m", "benchmarks", "publish", str(run), str(tmp_path / folder)]
+        subprocess.run(words, check=True, timeout=50, cwd=Path(__file__).resolve().parents[2])
+    made = {file.name: file.read_bytes() for file in (tmp_path / "one").iterdir()}
+    assert set(made) == {"t.svg", "t.png", "tables.md", "results.json"}
+    assert made == {file.name: file.read_bytes() for file in (tmp_path / "two").iterdir()}
+    assert "Measured on: m. The runs were short ones" in made["tables.md"].decode()
+
+
+def test_the_documents_show_the_plots_that_there_are() -> None:
+    """The page on performance shows every plot of the published run, and none that is missing."""
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    shown = set(re.findall(r"_static/benchmarks/(\w+)\.svg", (docs / "explanation" / "performance.md").read_text()))
+    there = {file.stem for file in (docs / "_static" / "benchmarks").glob("*.svg")}
+    assert shown == there
+    assert there == {file.stem for file in (docs / "_static" / "benchmarks").glob("*.png")}

@@ -1,0 +1,136 @@
+"""From SIGKILL to the error in the call that was running, and on to the first answer of a successor, in milliseconds.
+
+The floor is a thread that reads a raw pipe of a killed child until its end; for a successor, that and a posix_spawn. A
+report that says what happened is part of what a domain gives for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import cloister
+from benchmarks import harness, peers
+from benchmarks.harness import Entered, NotHere, Table
+
+ROUNDS = 15
+ERROR_AIM, SUCCESSOR_AIM = 1.2, 1.5
+SETTLE_S = 0.02
+"""How long a call may take to be on its way."""
+
+
+def run() -> Iterator[Table]:
+    """One table for the error, one for the successor."""
+    if sys.platform == "win32":
+        raise NotHere("there are no signals")
+    yield harness.contest(
+        "Death: from SIGKILL to the error",
+        {
+            "raw end of file": _floor,
+            "cloister, DomainCrashed": _domain,
+            "ProcessPoolExecutor": _executor,
+            "multiprocessing manager": _manager,
+        },
+        rounds=harness.rounds(ROUNDS),
+        placement="free",
+        aims={"cloister, DomainCrashed": ERROR_AIM},
+        unit="ms",
+    )
+    yield harness.contest(
+        "Death: from SIGKILL to the answer of a successor",
+        {"raw end of file + posix_spawn": lambda: _floor(True), "cloister, a new domain": lambda: _domain(True)},
+        rounds=harness.rounds(ROUNDS),
+        placement="free",
+        aims={"cloister, a new domain": SUCCESSOR_AIM},
+        unit="ms",
+    )
+
+
+def _killed(pid: int, blocked: Callable[[], object]) -> float:
+    """Kill a process while a thread is in a call to it; return the seconds until that has its error."""
+    ended: list[float] = []
+    entered = threading.Event()
+
+    def call() -> None:
+        entered.set()
+        try:
+            blocked()
+        except Exception:
+            ended.append(time.perf_counter())
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    entered.wait()
+    time.sleep(SETTLE_S)
+    begun = time.perf_counter()
+    os.kill(pid, signal.SIGKILL)
+    thread.join()
+    return ended[0] - begun
+
+
+@contextlib.contextmanager
+def _floor(successor: bool = False) -> Iterator[Entered]:
+    def measure() -> list[float]:
+        with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdout=-1, stdin=-1) as process:
+            assert process.stdout is not None
+            reader = process.stdout.fileno()
+
+            def read() -> None:
+                while os.read(reader, 1):
+                    pass
+                raise EOFError
+
+            took = _killed(process.pid, read)
+        if successor:
+            begun = time.perf_counter()
+            os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+            took += time.perf_counter() - begun
+        return [took]
+
+    yield measure, []
+
+
+@contextlib.contextmanager
+def _domain(successor: bool = False) -> Iterator[Entered]:
+    def measure() -> list[float]:
+        domain = cloister.Domain("bench")
+        domain.call(peers.LIGHT, 1)
+        assert domain.pid is not None
+        took = _killed(domain.pid, lambda: domain.call("time:sleep", 60))
+        if successor:
+            begun = time.perf_counter()
+            domain = cloister.Domain("bench")
+            domain.call(peers.LIGHT, 1)
+            took += time.perf_counter() - begun
+            domain.unload()
+        return [took]
+
+    yield measure, []
+
+
+@contextlib.contextmanager
+def _executor() -> Iterator[Entered]:
+    def measure() -> list[float]:
+        with ProcessPoolExecutor(1, peers.spawned) as pool:
+            pid = pool.submit(os.getpid).result()
+            return [_killed(pid, lambda: pool.submit(time.sleep, 60).result())]
+
+    yield measure, []
+
+
+@contextlib.contextmanager
+def _manager() -> Iterator[Entered]:
+    def measure() -> list[float]:
+        with peers.waiting_manager() as (sleeper, pid):
+            waiting: Any = sleeper
+            return [_killed(pid, lambda: waiting.sleep(60))]
+
+    yield measure, []

@@ -1,0 +1,131 @@
+"""What an idle domain takes: its share of memory (PSS) after one call, and what it costs its host.
+
+PSS divides a page that several processes share among them, so the sum over all is what the machine gives. The floor is
+a fresh Python that has imported numpy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.util
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cloister
+from benchmarks import harness, peers
+from benchmarks.harness import NotHere, Table
+
+COUNT = 20
+NUMPY_AIM = 0.15
+
+
+def run() -> Iterator[Table]:
+    """One table of memory, and one of threads and descriptors of the host."""
+    if sys.platform != "linux":
+        raise NotHere("only Linux tells the share of a process")
+    if importlib.util.find_spec("numpy") is None:
+        raise NotHere("numpy is not installed; it is in the group `libraries`")
+    count = harness.rounds(COUNT)
+    kinds: dict[str, Callable[[], contextlib.AbstractContextManager[int]]] = {
+        "fresh python + numpy": lambda: _python("import numpy"),
+        "fresh python": lambda: _python("pass"),
+        "cloister, a domain": lambda: _domain([]),
+        "cloister, numpy preloaded": lambda: _domain(["numpy"]),
+        "cloister, numpy preloaded, gc.collect()": lambda: _domain(["numpy"], collect=True),
+        "multiprocessing, spawn": _process,
+        "RPyC": lambda: _peer(peers.rpyc),
+        "execnet": lambda: _peer(peers.execnet),
+    }
+    shares: dict[str, list[float]] = {}
+    missing: dict[str, str] = {}
+    costs: dict[str, list[int]] = {}
+    for name, kind in kinds.items():
+        with contextlib.ExitStack() as stack:
+            before = _of_host()
+            try:
+                pids = [stack.enter_context(kind()) for _ in range(count)]
+            except NotHere as reason:
+                missing[name] = str(reason)
+                continue
+            costs[name] = [now - then for now, then in zip(_of_host(), before, strict=True)]
+            shares[name] = [_pss(pid) for pid in pids]
+
+    def columns(name: str, _: float) -> dict[str, float | str]:
+        threads, descriptors = costs[name]
+        return {"threads of the host": threads / count, "descriptors of the host": descriptors / count}
+
+    yield harness.table(
+        f"Memory: share of an idle child, of {count}",
+        shares,
+        aims={"cloister, numpy preloaded": NUMPY_AIM, "cloister, numpy preloaded, gc.collect()": NUMPY_AIM},
+        missing=missing,
+        extra=columns,
+        unit="MiB",
+        scale=1 / (1 << 20),
+    )
+
+
+def _pss(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return float(line.split()[1]) * 1024
+    raise NotHere("this kernel does not tell the share of a process")
+
+
+def _of_host() -> tuple[int, int]:
+    gc.collect()
+    time.sleep(0.2)  # threads of the contestant before are about to end
+    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def _python(code: str) -> Iterator[int]:
+    command = [sys.executable, "-c", f"{code}\nprint(flush=True)\ninput()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.kill()
+
+
+@contextlib.contextmanager
+def _domain(preload: list[str], *, collect: bool = False) -> Iterator[int]:
+    with cloister.Domain("bench", setup=cloister.Setup(preload=preload)) as domain:
+        domain.call(peers.LIGHT, 1)
+        if collect:
+            domain.call("gc:collect")
+        assert domain.pid is not None
+        yield domain.pid
+
+
+def answer_until(link: Any) -> None:
+    """Be a process that has answered one call."""
+    link.send(peers.add(1))
+    with contextlib.suppress(EOFError):
+        link.recv()
+
+
+@contextlib.contextmanager
+def _process() -> Iterator[int]:
+    ours, theirs = peers.spawned.Pipe()
+    process = peers.spawned.Process(target=answer_until, args=(theirs,))
+    process.start()
+    theirs.close()
+    ours.recv()
+    assert process.pid is not None
+    yield process.pid
+    ours.close()
+    process.join()
+
+
+@contextlib.contextmanager
+def _peer(peer: Callable[[], contextlib.AbstractContextManager[peers.Maker]]) -> Iterator[int]:
+    with peer() as (connect, pid), connect() as call:
+        call(1)
+        yield pid

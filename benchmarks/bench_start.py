@@ -1,0 +1,160 @@
+"""From nothing to the first answer, and from `unload` to the end: in milliseconds, against posix_spawn of /bin/true.
+
+A domain is ready when it has answered a call. With `preload` it has imported numpy by then; where there is a template,
+that was done before, once. The peers answer one call, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import cloister
+from benchmarks import harness, peers
+from benchmarks.harness import Entered, NotHere, Table
+
+ROUNDS = 12
+NUMPY_AIM, UNLOAD_AIM = 1.5, 1.0
+
+
+def run() -> Iterator[Table]:
+    """One table for starting, one for ending."""
+    yield harness.contest(
+        "Start: to the first answer",
+        {
+            "posix_spawn(/bin/true)": _floor,
+            "python -I -S -c pass": _python,
+            "cloister, a domain": lambda: _domain(cloister.Setup()),
+            "cloister, numpy preloaded": _numpy,
+            "multiprocessing, spawn": lambda: _process("spawn"),
+            "multiprocessing, forkserver": lambda: _process("forkserver"),
+            "ProcessPoolExecutor(1)": _executor,
+            "execnet": lambda: _opened(peers.execnet),
+            "RPyC": lambda: _opened(peers.rpyc),
+        },
+        rounds=harness.rounds(ROUNDS),
+        placement="free",
+        aims={"cloister, numpy preloaded": NUMPY_AIM},
+        unit="ms",
+    )
+    yield harness.contest(
+        "Start: the way back, from unload to the end",
+        {"posix_spawn(/bin/true)": _floor, "cloister, unload": _unload},
+        rounds=harness.rounds(ROUNDS),
+        placement="free",
+        aims={"cloister, unload": UNLOAD_AIM},
+        unit="ms",
+    )
+
+
+def _timed(operation: Callable[[], object]) -> Callable[[], list[float]]:
+    def measure() -> list[float]:
+        begun = time.perf_counter()
+        operation()
+        return [time.perf_counter() - begun]
+
+    return measure
+
+
+@contextlib.contextmanager
+def _floor() -> Iterator[Entered]:
+    if not hasattr(os, "posix_spawn"):
+        raise NotHere("there is no posix_spawn")
+    yield _timed(lambda: os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)), []
+
+
+@contextlib.contextmanager
+def _python() -> Iterator[Entered]:
+    yield _timed(lambda: subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)), []
+
+
+@contextlib.contextmanager
+def _domain(setup: cloister.Setup, target: str = peers.LIGHT) -> Iterator[Entered]:
+    """The end of each domain is not in its time."""
+
+    def measure() -> list[float]:
+        begun = time.perf_counter()
+        domain = cloister.Domain("bench", setup=setup)
+        domain.call(target, 1)
+        took = time.perf_counter() - begun
+        domain.unload()
+        return [took]
+
+    yield measure, []
+
+
+def _numpy() -> contextlib.AbstractContextManager[Entered]:
+    if importlib.util.find_spec("numpy") is None:
+        raise NotHere("numpy is not installed; it is in the group `libraries`")
+    return _domain(cloister.Setup(preload=["numpy"]))
+
+
+@contextlib.contextmanager
+def _unload() -> Iterator[Entered]:
+    def measure() -> list[float]:
+        domain = cloister.Domain("bench")
+        domain.call(peers.LIGHT, 1)
+        begun = time.perf_counter()
+        domain.unload()
+        return [time.perf_counter() - begun]
+
+    yield measure, []
+
+
+# -- the peers ---------------------------------------------------------------------------------------------------------
+
+
+def answer_once(link: Any) -> None:
+    """Be a process that answers one call."""
+    link.send(peers.add(link.recv()))
+
+
+@contextlib.contextmanager
+def _process(method: Any) -> Iterator[Entered]:
+    context: Any = multiprocessing.get_context(method)
+
+    def measure() -> list[float]:
+        begun = time.perf_counter()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=answer_once, args=(theirs,))
+        process.start()
+        ours.send(1)
+        ours.recv()
+        took = time.perf_counter() - begun
+        process.join()
+        return [took]
+
+    yield measure, []
+
+
+@contextlib.contextmanager
+def _executor() -> Iterator[Entered]:
+    def measure() -> list[float]:
+        begun = time.perf_counter()
+        with ProcessPoolExecutor(1, peers.spawned) as pool:
+            pool.submit(peers.add, 1).result()
+            took = time.perf_counter() - begun
+        return [took]
+
+    yield measure, []
+
+
+@contextlib.contextmanager
+def _opened(peer: Callable[[], contextlib.AbstractContextManager[peers.Maker]]) -> Iterator[Entered]:
+    def measure() -> list[float]:
+        begun = time.perf_counter()
+        with peer() as (connect, _), connect() as call:
+            call(1)
+            took = time.perf_counter() - begun
+        return [took]
+
+    measure()  # so that a peer that is not there says so
+    yield measure, []
