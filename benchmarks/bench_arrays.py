@@ -41,9 +41,13 @@ def run() -> Iterator[Table]:
                 rounds=harness.rounds(ROUNDS[label]),
                 placement="free",
                 aims={"cloister": DELIVERED_AIM} if what == "delivered" and size > 1 << 20 else None,
-                extra=lambda _, seconds, size=size: {"GiB/s": size / seconds / (1 << 30)},  # type: ignore[misc]
+                extra=partial(_rate, size),
                 unit="ms",
             )
+
+
+def _rate(size: int, _: str, seconds: float) -> dict[str, float | str]:
+    return {"GiB/s": size / seconds / (1 << 30)}
 
 
 def delivered(array: Any) -> int:
