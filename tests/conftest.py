@@ -77,6 +77,14 @@ def nothing_is_left_behind(ground_of_the_run: Path, request: pytest.FixtureReque
     """Fail the test that leaves a process, thread, descriptor, socket, mapping or temporary file behind."""
     before = leaks.take_snapshot()
     yield
+    _end_templates()
     found = leaks.wait_until_clean(before)
     if found:
         pytest.fail(leaks.describe(request.node.nodeid, found), pytrace=False)
+
+
+def _end_templates() -> None:
+    """End the templates, which stay for further domains on purpose."""
+    template = sys.modules.get("cloister.levels.template")
+    if template is not None:
+        template.close_all()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cloister.domain.functions import domain_of, one_way, submit
     from cloister.domain.resolving import Found, Lookup
     from cloister.domain.setup import Setup, Watchdog
+    from cloister.domain.start import warm_up
     from cloister.errors import (
         BadName,
         CallCancelled,
@@ -147,6 +148,7 @@ __all__ = [
     "trace_context",
     "tracing",
     "travels",
+    "warm_up",
 ]
 
 _MODULES = {
@@ -203,6 +205,7 @@ _HOMES = {
     "trace_context": "cloister.travel",
     "tracing": "cloister.travel",
     "travels": "cloister.travel",
+    "warm_up": "cloister.domain.start",
 }
 
 

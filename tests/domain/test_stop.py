@@ -17,6 +17,7 @@ from cloister.domain import events
 from cloister.domain.domain import Domain
 from cloister.domain.state import State
 from cloister.errors import DomainCrashed, DomainUnloaded
+from cloister.levels import template
 from cloister.report import Reason
 from tests.domain.journal import MODULES, Journal, is_running, wait_until
 
@@ -322,6 +323,7 @@ def test_many_short_domains_leave_no_descriptor_to_the_collector() -> None:
                 if number % 2:
                     domain.submit("os:getpid").result(10)
             del domain
+        template.close_all()
         wait_until(lambda: held() == before)
     finally:
         gc.enable()

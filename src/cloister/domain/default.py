@@ -147,7 +147,12 @@ _current = CurrentDomain()
 
 
 def current_domain() -> CurrentDomain:
-    """The domain that the running code is in: the default domain in a host, its own domain in a guest."""
+    """The domain that the running code is in: the default domain in a host, its own domain in a guest.
+
+    Raises RuntimeError while a template imports the modules of `Setup.preload`: it is no domain.
+    """
+    if local.here().identity < 0:
+        raise RuntimeError("a template has no domain: this module asks for its own while it is imported")
     return _current
 
 

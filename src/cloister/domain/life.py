@@ -121,6 +121,8 @@ class Life:
         self.building = plan.order is not None
         """Whether its virtual environment is being made; it greets when that is there."""
         self.setup = start.setup_message(name, self.identity, options.setup, options.watchdog, plan)
+        if options.setup.preload and self.watching.anything:
+            self.setup["shared"] = False  # its imports are told, so it makes them itself
         self.durables = Durables()
         self.shadow = None if not options.setup.shadow_copy else Shadow(name, self.setup["search"])
         self._folders: list[str] = []
@@ -133,7 +135,7 @@ class Life:
         try:
             watcher.enter()
             try:
-                self._spawn(plan.command, plan.environment)
+                self._spawn(plan)
             except BaseException:
                 watcher.leave()
                 raise
@@ -153,15 +155,15 @@ class Life:
             self.send(Kind.BUILD, plan.order)
         watcher.soon(self._attach)
 
-    def _spawn(self, command: list[str], environment: dict[str, str]) -> None:
-        self.started = time.monotonic()
+    def _spawn(self, plan: start.Plan) -> None:
         self.oom_kills = diagnosis.oom_kills()
         self.process: Process | Inside
         self._page: Page | None = None
         if self.options.level == "process":
-            self.process, self._page, lane = start.spawn_guest(command, environment)
+            self.process, self._page, lane = start.spawn_guest(plan, self.options.setup, self.setup)
         else:
             self.process, lane = start.begin_inside(self.options.level, self.name)
+        self.started = time.monotonic()
         self.channel = Channel(self.process.control)
         self.peer = self._make_peer(self.name, self, self._page, lane, self.options.max_concurrency)
 

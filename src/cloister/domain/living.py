@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cloister.domain import crew
+from cloister.levels import template
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
@@ -63,6 +64,7 @@ def stop_all() -> None:
     crew.run_all_here(FLUSH_S)
     for life in lives:
         life.queue.wait_empty(max(0.0, end - time.monotonic()))
+    template.close_all()
 
 
 def _disown_all() -> None:

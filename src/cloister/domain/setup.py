@@ -19,6 +19,7 @@ from cloister.environments.spec import checked
 
 __all__ = ["Setup", "Watchdog"]
 
+MAX_SPARES = 256
 LONGEST_S = 1_000_000
 """11 days, in seconds. The system's `poll` waits no longer than 24."""
 
@@ -60,7 +61,15 @@ class Setup:
     """The application base. None: that of the creator; in a host the folder of the program, that is of ``__main__``,
     and without one (a prompt, a notebook) the working directory."""
     preload: Sequence[str] = ()
-    """Modules that are imported before the initializer runs; one that fails to import fails the start."""
+    """Modules that are imported before the initializer runs; one that fails to import fails the start. On Linux they
+    are imported once for all domains that are alike, by a template of which these are forked; see `template`."""
+    template: bool | None = None
+    """Whether the domain may be forked from a template, which takes a millisecond instead of a program's start. None:
+    where it preloads modules. It is so for the environment variable ``CLOISTER_TEMPLATE=1`` too, and for ``0`` never.
+    A preload that leaves threads of Python's running fails the start of a domain that may be forked."""
+    spares: int | None = None
+    """How many forked guests a template keeps waiting for further domains like this, 0 to `MAX_SPARES`. None: as many
+    as their use suggests, up to 4."""
     resolve: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """What is asked here when code in the domain finds no ``"module"``, ``"type"`` or ``"resource"``: a handler for
     each of these kinds; see `Domain.on_resolve`."""
@@ -84,6 +93,8 @@ class Setup:
         for name in list[Any](self.preload):
             if not isinstance(name, str) or not name or name.startswith("."):
                 raise TypeError(f"Setup.preload: {name!r} is not the full name of a module")
+        if self.spares is not None and not (type(self.spares) is int and 0 <= self.spares <= MAX_SPARES):
+            raise ValueError(f"Setup.spares is a number from 0 to {MAX_SPARES}, not {self.spares!r}")
         for kind in self.resolve:
             if kind not in ("module", "type", "resource"):
                 raise ValueError(f"Setup.resolve: {kind!r} is none of 'module', 'type', 'resource'")

@@ -25,7 +25,7 @@ from cloister.environments.build import find_uv
 from cloister.environments.pythons import find_python, is_version
 from cloister.environments.spec import spec_of
 from cloister.errors import EnvironmentFailed, LevelUnavailable, StartFailed
-from cloister.levels import interpreter, lifeline, thread
+from cloister.levels import interpreter, lifeline, template, thread
 from cloister.levels.inside import Inside
 from cloister.levels.process import Process, spawn
 from cloister.objects import targets
@@ -34,6 +34,9 @@ from cloister.pipes.page import Page
 from cloister.wire.packing import PRIVATE_NAME, msgpack_directory
 
 __all__ = ["Plan", "begin_inside", "initializer_message", "plan", "setup_message", "spawn_guest"]
+
+
+__all__ = ["Plan", "initializer_message", "plan", "setup_message", "spawn_guest", "warm_up"]
 
 _BOOT = """\
 import sys
@@ -57,6 +60,10 @@ main()
 nothing from the working directory, which ``-c`` puts on the path. Any Python can read it, to say that it is too old."""
 
 
+FIRST_S = 10.0
+"""How long the first domain of its kind waits for a template with ``CLOISTER_TEMPLATE=first``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How the process of a guest begins."""
@@ -67,6 +74,8 @@ class Plan:
     """What it is to build first, for `cloister.guest.builder`; None where nothing is to be built."""
     in_use: str | None = None
     """The file by which it says that it uses an environment of the cache."""
+    template: list[str] | None = None
+    """The command of a template that can fork it; None where it is not to be forked."""
 
     def with_temp(self, folder: str) -> Plan:
         """The same with a temporary folder of its own."""
@@ -87,11 +96,11 @@ def plan(name: str, setup: Setup, level: str = "process") -> Plan:
     try:
         variables = _environment(setup)
         if setup.requirements is None:
-            return Plan(_command(setup, None), variables)
+            return Plan(_command(setup, None), variables, template=_template_command(setup, None))
         spec = spec_of(setup.requirements, None if setup.python is None else os.fspath(setup.python), os.environ)
         in_use, python = store.in_use_file(spec.key), store.find(spec.key)
         if python is not None:
-            return Plan(_command(setup, python), variables, None, in_use)
+            return Plan(_command(setup, python), variables, None, in_use, _template_command(setup, python))
         if getattr(sys, "frozen", False):
             raise EnvironmentFailed("a frozen application can't build an environment; make one, and give Setup.venv")
         find_uv()
@@ -115,6 +124,20 @@ def _command(setup: Setup, python: str | None, program: str = "boot") -> list[st
         borrowed = msgpack_directory() if PRIVATE_NAME in sys.modules else ""  # this is a guest that has none itself
         return [sys.executable, *flags, "-c", _BOOT % program, folder, borrowed]
     return [python or _interpreter(setup), "-c", _BOOT % program, folder, msgpack_directory()]
+
+
+def _template_command(setup: Setup, python: str | None) -> list[str] | None:
+    wish = _wish()
+    wanted = bool(setup.preload) or wish in ("1", "first") if setup.template is None else setup.template
+    frozen = not setup.foreign and getattr(sys, "frozen", False)
+    if not wanted or wish == "0" or sys.platform != "linux" or frozen:
+        return None
+    return _command(setup, python, "template_linux")
+
+
+def _wish() -> str:
+    """What the user of the program says about templates, whatever their set-ups say."""
+    return os.environ.get("CLOISTER_TEMPLATE", "")
 
 
 def _interpreter(setup: Setup) -> str:
@@ -152,27 +175,31 @@ def _environment(setup: Setup) -> dict[str, str]:
     return variables
 
 
-def spawn_guest(command: list[str], environment: dict[str, str]) -> tuple[Process, Page, LaneEnd]:
+def spawn_guest(plan: Plan, setup: Setup, message: dict[str, Any]) -> tuple[Process, Page, LaneEnd]:
     """Start a guest and return at once: its process, the page shared with it, and the host's end of its first lane.
 
-    Raises OSError where the program can't be started or descriptors are used up; nothing is left then.
+    `message` is its set-up message. Raises OSError where the program can't be started or descriptors are used up;
+    nothing is left then.
     """
     tie = lifeline.reader()
     host_lane, guest_lane = lane_pair()
     try:
         page, page_fd = Page.create()
         try:
+            process = _forked(plan, setup, message, guest_lane, page_fd)
+            if process is not None:
+                return process, page, host_lane
             control = control_pair()
-        except OSError:
+        except BaseException:
             if page_fd is not None:
                 close_quietly(page_fd)
             raise
-    except OSError:
+    except BaseException:
         host_lane.close()
         guest_lane.close()
         raise
     try:
-        return spawn(command, environment, control, guest_lane, tie, page_fd), page, host_lane
+        return spawn(plan.command, plan.environment, control, guest_lane, tie, page_fd), page, host_lane
     except BaseException:
         host_lane.close()
         raise
@@ -197,6 +224,44 @@ def begin_inside(level: str, name: str) -> tuple[Inside, LaneEnd]:
         control[0].close()
         host_lane.close()
         raise
+
+
+def _forked(plan: Plan, setup: Setup, message: dict[str, Any], lane: LaneEnd, page_fd: int | None) -> Process | None:
+    """The process of a guest that a template has forked; None where there is none to do so."""
+    like = _likeness(plan, setup, message)
+    if like is None:
+        return None
+    if _wish() == "first":
+        template.ready(like, FIRST_S)
+    process: Process | None = template.fork(like, setup.spares, lane, page_fd)
+    return process
+
+
+def _likeness(plan: Plan, setup: Setup, message: dict[str, Any]) -> template.Likeness | None:
+    if plan.template is None or not message["shared"]:
+        return None
+    return template.likeness(plan.template, plan.environment, message, setup.preload)
+
+
+def warm_up(setup: Setup, timeout: float | None = None) -> bool:
+    """Begin the template of the domains that are made with this set-up, and wait until they can be forked.
+
+    `timeout` is in seconds; None waits as long as the imports take. Returns False where such domains are not forked
+    here: no Linux, nothing to preload and no ``template=True``, or it is switched off. Raises StartFailed where the
+    template can't be made ready, and says why; domains are started without one then.
+    """
+    begin = plan("template", setup)
+    message = setup_message("template", 0, setup, Watchdog(), begin)
+    like = None if setup.shadow_copy and setup.preload else _likeness(begin, setup, message)
+    if like is None:
+        return False
+    try:
+        why = template.ready(like, timeout)
+    except OSError as error:
+        why = str(error)
+    if why:
+        raise StartFailed(f"no template could be made ready: {why}")
+    return True
 
 
 def setup_message(name: str, identity: int, setup: Setup, watchdog: Watchdog, plan: Plan) -> dict[str, Any]:
@@ -226,6 +291,7 @@ def setup_message(name: str, identity: int, setup: Setup, watchdog: Watchdog, pl
         "base": base,
         "main_loop": setup.main_loop,
         "preload": list(setup.preload),
+        "shared": plan.template is not None and not (setup.preload and setup.resolve),
         "in_use": plan.in_use,
         "initializer": None,
         "beat": float(watchdog.beat),

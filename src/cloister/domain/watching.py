@@ -43,6 +43,11 @@ class Watching:
         for kind, _ in life.options.handlers:
             self.want_event(kind)
 
+    @property
+    def anything(self) -> bool:
+        """Whether there is something to watch."""
+        return bool(self._wanted)
+
     def want_event(self, kind: type[events.Event]) -> None:
         """Watch what events of this very type tell; as `want`. Most types need nothing."""
         what = _WATCHED.get(kind)

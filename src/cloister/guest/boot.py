@@ -2,6 +2,7 @@
 
 `main` is the program of a guest. In order: its descriptors, the lifeline, the fault handler, a greeting, the set-up,
 the control thread with its beats, the initializer, ready; then the main thread serves lanes until the host says stop.
+A guest that a template has forked joins in at `serve`, with its descriptors in place.
 An end by itself is announced with its last words, so that the report can say why.
 """
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloister.environments import locks
 from cloister.errors import EnvironmentFailed
-from cloister.guest import descriptors, interrupts, lifeline, local, main_loop
+from cloister.guest import descriptors, interrupts, lifeline, local, main_loop, preloading
 from cloister.guest.control import Control
 from cloister.guest.coroutines import is_coroutine
 from cloister.guest.host import HostPeer
@@ -37,11 +38,11 @@ from cloister.wire.limits import DEFAULT_LIMITS
 from cloister.wire.messages import Kind, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cloister.guest.threads import Threads
 
-__all__ = ["EXIT_FAILED", "Guest", "main"]
+__all__ = ["EXIT_FAILED", "Guest", "find_modules", "main", "serve", "use_utf8"]
 
 EXIT_FAILED = 1
 """The exit code of a guest that failed to start, or that an exception ended."""
@@ -64,6 +65,14 @@ def main() -> None:
         except OSError:
             pass  # no page on this platform
     lifeline.tie(descriptors.LIFELINE)
+    use_utf8()
+    serve()
+
+
+def serve() -> None:
+    """Be a guest whose descriptors are in place and whose lifeline is tied. Returns as `main` does."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     page = None
     if sys.platform == "linux":
         import faulthandler  # not where this file is loaded: a sub-interpreter refuses it
@@ -71,8 +80,6 @@ def main() -> None:
         page = Page(descriptors.PAGE)
         faulthandler.enable(descriptors.PAGE)
         faulthandler.register(interrupts.DUMP, descriptors.PAGE)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr,unused-ignore]  # they are text files here
     main_thread = interrupts.install(page)
     control = Control(socket.socket(fileno=descriptors.CONTROL))
     control.greet()
@@ -82,6 +89,12 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
     first = LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER)
     Guest(control, main_thread, page, setup, first).run()
+
+
+def use_utf8() -> None:
+    """Write UTF-8, line by line, whatever the locale is."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr,unused-ignore]  # they are text files here
 
 
 class Guest:
@@ -150,13 +163,7 @@ class Guest:
         setup = self._setup
         if setup["in_use"] is not None:
             self._in_use = _hold(setup["in_use"])
-        if setup["path"] is not None:
-            sys.path[:] = setup["path"]
-        elif "" in sys.path:
-            sys.path.remove("")  # put there by -c; the working directory of the host is not ours
-        sys.path[:0] = setup["search"]
-        if setup["cwd"] is not None:
-            os.chdir(setup["cwd"])
+        find_modules(setup)
         pickles.read_with(setup["cloudpickle"])
         self._tell_host()
 
@@ -181,7 +188,7 @@ class Guest:
                 if (offer := self._lanes.get()) is not None:
                     loop.offer(offer)
         for name in setup["preload"]:
-            _preload(name)
+            preloading.preload(name, alone=setup["shared"])
         if setup["initializer"] is not None:
             target, args = setup["initializer"]
             made = targets.from_plain(target)(*args)
@@ -229,6 +236,17 @@ class Guest:
             self._peer.serve_lane(offer.number, offer.end)
 
 
+def find_modules(setup: Mapping[str, Any]) -> None:
+    """Let modules be found where the set-up says, and go to its folder. Raises OSError where that is gone."""
+    if setup["path"] is not None:
+        sys.path[:] = setup["path"]
+    elif "" in sys.path:
+        sys.path.remove("")  # put there by -c; the working directory of the host is not ours
+    sys.path[:0] = setup["search"]
+    if setup["cwd"] is not None:
+        os.chdir(setup["cwd"])
+
+
 def _hold(path: str) -> int:
     """Say that this process uses an environment of the cache, for as long as it lives."""
     try:
@@ -237,14 +255,6 @@ def _hold(path: str) -> int:
         raise EnvironmentFailed(
             f"its environment was removed in the meantime; make the domain again: {error}"
         ) from None
-
-
-def _preload(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except Exception as error:
-        error.add_note(f"while {name!r} of Setup.preload was imported")
-        raise
 
 
 class _Offer:

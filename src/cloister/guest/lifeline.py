@@ -18,15 +18,17 @@ import sys
 __all__ = ["tie"]
 
 
-def tie(fd: int) -> None:
+def tie(fd: int) -> int:
     """Tie this process's group to the host that holds the write end of `fd`; the descriptor is used up.
+
+    Returns the descriptor that ties it, or -1 where there is none; a fork of this process closes it, and ties itself.
 
     Ends this process where the host is gone already. Does nothing but close the descriptor where the platform has no
     such means.
     """
     if sys.platform != "linux":
         os.close(fd)
-        return
+        return -1
     import fcntl
     import select
 
@@ -39,3 +41,4 @@ def tie(fd: int) -> None:
     poll.register(own, 0)
     if poll.poll(0):  # it ended before the signal was asked for
         os.killpg(0, signal.SIGKILL)
+    return own

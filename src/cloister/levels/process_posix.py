@@ -22,7 +22,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cloister.guest import descriptors
@@ -34,7 +34,7 @@ assert sys.platform != "win32"
 import fcntl
 import select
 
-__all__ = ["Ending", "Process", "spawn"]
+__all__ = ["Ending", "Process", "ending_of", "launch", "output_pipes", "spawn"]
 
 _ABOVE = 32
 """Descriptors of the host are moved above this number before they are placed in the guest, so that placing one can't
@@ -62,8 +62,19 @@ class Ending:
 class Process:
     """A guest's process, and the host's ends of what leads to it."""
 
-    def __init__(self, pid: int, pidfd: int, control: socket.socket, output: tuple[int, int]) -> None:
-        """`pidfd` is -1 where the platform has none. All descriptors but `control` belong to this object."""
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        control: socket.socket,
+        output: tuple[int, int],
+        told: Callable[[], Ending | None] | None = None,
+    ) -> None:
+        """`pidfd` is -1 where the platform has none. All descriptors but `control` belong to this object.
+
+        `told` is given where the guest is another process's child: it says how the guest ended, or None. That parent
+        kills the guest's group before it reaps the guest.
+        """
         self.pid = pid
         self.pidfd = pidfd
         self.control = control
@@ -72,6 +83,7 @@ class Process:
         """The read ends of its stdout and stderr; they do not block."""
         self.reaped: Ending | None = None
         """How it ended, once that was asked; from then on nothing is sent to its number any more."""
+        self._told = told
         self._strays: list[Descendant] = []
         self._lock = threading.RLock()  # a finalizer may call, and so signal, while it is held
 
@@ -123,7 +135,7 @@ class Process:
             self.remember_descendants()
         with self._lock:
             if self.reaped is None:
-                self._kill_group(reserved=True)
+                self._kill_group(reserved=self._told is None)
                 self._signal(signal.SIGKILL)
         self._kill_strays()
 
@@ -177,6 +189,16 @@ class Process:
         return self.reaped
 
     def _reap(self) -> Ending:
+        if self._told is not None:
+            self._kill_group(reserved=False)
+            ending = self._told()
+            if ending is None:
+                status = _status_of(self.pidfd)
+                ending = Ending() if status is None else ending_of(status)
+            return ending
+        return self._reap_child()
+
+    def _reap_child(self) -> Ending:
         status: int | None = None
         usage = None
         self._kill_group(reserved=_is_child(self.pid))
@@ -188,12 +210,10 @@ class Process:
             status = _status_of(self.pidfd)
         if status is None:
             return Ending()
-        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         if usage is None:
-            return Ending(code, number)
+            return ending_of(status)
         scale = 1 if sys.platform == "darwin" else 1024
-        return Ending(code, number, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
+        return ending_of(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
 
     def close(self) -> None:
         """Close every descriptor but `control`. Watcher's thread, after it watches none of them any more."""
@@ -209,6 +229,54 @@ class Process:
         self.reaped = Ending()
         self._strays = []
         self.close()
+
+
+def ending_of(status: int, cpu_seconds: float | None = None, peak_memory: int | None = None) -> Ending:
+    """What a wait status means."""
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+    return Ending(code, number, cpu_seconds, peak_memory)
+
+
+def output_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    """Make the pipes of stdout and stderr: (read ends, write ends); reads do not block. Raises OSError."""
+    out_reader, out_writer = os.pipe()
+    try:
+        err_reader, err_writer = os.pipe()
+    except OSError:
+        close_quietly(out_reader, out_writer)
+        raise
+    os.set_blocking(out_reader, False)
+    os.set_blocking(err_reader, False)
+    return (out_reader, err_reader), (out_writer, err_writer)
+
+
+def launch(command: Sequence[str], environment: Mapping[str, str], placed: Sequence[tuple[int, int]]) -> int:
+    """Start a program with these descriptors, (mine, its number there), in a session of its own; return its pid.
+
+    Its stdin is /dev/null. Raises OSError where it can't be started.
+    """
+    copies: list[int] = []
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    ]
+    try:
+        for source, target in placed:
+            if source < _ABOVE:
+                source = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+                copies.append(source)
+            actions.append((os.POSIX_SPAWN_DUP2, source, target))
+        return os.posix_spawn(
+            command[0],
+            [*command],
+            environment,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGUSR1),
+        )
+    finally:
+        close_quietly(*copies)
 
 
 def spawn(
@@ -228,22 +296,17 @@ def spawn(
     Raises OSError where the program can't be started or descriptors are used up; nothing is left then.
     """
     host_control, guest_control = control
-    mine: list[int] = []
     theirs = [guest_control.detach(), lane.reader, lane.writer]
+    mine: tuple[int, ...] = ()
     if page is not None and page >= 0:
         theirs.append(page)
     try:
-        out_reader, out_writer = os.pipe()
-        mine.append(out_reader)
-        theirs.append(out_writer)
-        err_reader, err_writer = os.pipe()
-        mine.append(err_reader)
-        theirs.append(err_writer)
-        for fd in mine:
-            os.set_blocking(fd, False)
+        (out_reader, err_reader), writers = output_pipes()
+        mine = (out_reader, err_reader)
+        theirs += writers
         placed = [
-            (out_writer, 1),
-            (err_writer, 2),
+            (writers[0], 1),
+            (writers[1], 2),
             (theirs[0], descriptors.CONTROL),
             (lane.reader, descriptors.LANE_READER),
             (lane.writer, descriptors.LANE_WRITER),
@@ -251,23 +314,7 @@ def spawn(
         ]
         if page is not None and page >= 0:
             placed.append((page, descriptors.PAGE))
-        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-        ]
-        for source, target in placed:
-            if source < _ABOVE:
-                source = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
-                theirs.append(source)
-            actions.append((os.POSIX_SPAWN_DUP2, source, target))
-        pid = os.posix_spawn(
-            command[0],
-            [*command],
-            environment,
-            file_actions=actions,
-            setsid=True,
-            setsigmask=(),
-            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGUSR1),
-        )
+        pid = launch(command, environment, placed)
     except BaseException:
         close_quietly(*mine)
         host_control.close()

@@ -1,0 +1,343 @@
+"""The template: a process that has imported what its guests need, and forks one whenever its host asks.
+
+It is started by exec, as a guest is, and has one thread, so that a fork of it is sound. It never runs a call. Its
+messages, one packet each, are values of the codec:
+
+=========================================  =========================================================================
+from the host                              what it means
+=========================================  =========================================================================
+order                                      the first message: what to import, and where it is found
+``fork``, number, later                    fork a guest; with it comes the guest's end of a control channel. ``later``:
+                                           not before it has been quiet for a moment
+``hurry``                                  fork now what was asked for
+=========================================  =========================================================================
+
+=========================================  =========================================================================
+to the host                                what it means
+=========================================  =========================================================================
+``ready``                                  all is imported; or ``failed`` and why, and then it ends
+``born``, number, pid                      said by the guest itself, with a pidfd, when it has a session and a lifeline
+                                           of its own; from here on it waits for its descriptors. Or ``unborn``, errno
+``ended``, number, status, seconds, bytes  on the second socket: how a guest ended, with its CPU time and peak memory
+=========================================  =========================================================================
+
+A guest that was born gets, on its control channel, a length and one more value  with its descriptors; then it
+goes on as any guest does, in `boot`. What a fork must not share is put right in `afresh`.
+
+It ends when the host closes the first socket and its guests have ended, or when nobody has needed it for a while. It
+kills a guest's group before it lets the kernel forget the guest, so that the group's number is nobody else's.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cloister.guest import afresh, boot, descriptors, lifeline, local, preloading
+from cloister.wire.values import Codec
+
+assert sys.platform == "linux"
+
+import fcntl
+
+__all__ = ["BIRTH_HEADER", "LATER_S", "MAX_PACKET", "REPORTS", "REQUESTS", "main"]
+
+REQUESTS: Final = descriptors.CONTROL
+REPORTS: Final = descriptors.LANE_READER
+"""Where a template finds its two sockets."""
+MAX_PACKET: Final = 128 * 1024
+"""Bytes of one message."""
+BIRTH_HEADER: Final = struct.Struct("!I")
+"""The length of what a guest is told at its birth; the descriptors come with it."""
+LATER_S: Final = 0.02
+"""How long it must have been quiet before a spare is forked: who has just started a guest waits for its answer."""
+IDLE_S: Final = 60.0
+"""How long it stays when nobody asks and no guest of its lives."""
+MAX_SHOWN: Final = 16 * 1024
+"""Bytes of what the modules have printed while they were imported that each guest prints again."""
+_ABOVE: Final = 32
+"""Its own descriptors are moved above this number, where no guest is given one."""
+
+
+def main() -> None:
+    """Be a template; in each guest that is forked, be that guest."""
+    template = _Template()
+    if template.prepare() and template.serve():
+        boot.serve()
+        return
+    os._exit(0)  # the exit hooks of what was imported belong to the guests
+
+
+@dataclass(slots=True)
+class _Wish:
+    """A guest that is to be forked."""
+
+    number: int
+    control: int
+
+
+class _Template:
+    def __init__(self) -> None:
+        os.closerange(descriptors.FIRST_FREE, os.sysconf("SC_OPEN_MAX"))
+        os.set_inheritable(descriptors.LIFELINE, False)
+        self._requests, self._reports = _socket(REQUESTS), _socket(REPORTS)
+        self._reports.setblocking(False)
+        # What is imported may open files: these numbers belong to the guests.
+        for fd in range(descriptors.CONTROL, descriptors.FIRST_FREE):
+            if fd != descriptors.LIFELINE:
+                os.dup2(0, fd, inheritable=False)
+        self._tie = lifeline.tie(os.dup(descriptors.LIFELINE))
+        self._later: deque[_Wish] = deque()
+        self._children: dict[int, int] = {}
+        """The numbers of the guests that were forked, by pid."""
+        self._spoken: tuple[bytes, bytes] = (b"", b"")
+        self._wake_reader, self._wake_writer = (_moved(fd) for fd in os.pipe())
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+
+    def prepare(self) -> bool:
+        """Import what the host orders; False where that can't be, or where there is no host any more."""
+        order = self._receive()[0]
+        if order is None:
+            return False
+        local.enter(local.Place("", -1))
+        before = list(sys.path)
+        try:
+            boot.use_utf8()
+            for fd in (1, 2):
+                kept = os.memfd_create("cloister-output", os.MFD_CLOEXEC)
+                os.dup2(kept, fd)
+                os.close(kept)
+            if order["preload"]:
+                boot.find_modules(order)
+            for name in order["preload"]:
+                preloading.preload(name, alone=True)
+        except BaseException as error:
+            _send(self._requests, ["failed", f"{type(error).__name__}: {error}"[:1000]])
+            return False
+        sys.path[:] = before  # each guest finds its own
+        self._spoken = (_taken(1), _taken(2))
+        gc.collect()
+        gc.freeze()  # a collection in a guest touches none of it, so that its pages stay shared
+        self._handler = signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
+        return _send(self._requests, ["ready"])
+
+    def serve(self) -> bool:
+        """Serve the host. Returns True in a guest, and False when it is to end."""
+        poll = select.poll()
+        poll.register(self._wake_reader, select.POLLIN)
+        poll.register(self._requests, select.POLLIN)
+        asked = time.monotonic()
+        leaving = False
+        while True:
+            if leaving and not self._children:
+                return False
+            wait = None if leaving else LATER_S if self._later else IDLE_S
+            ready = {fd for fd, _ in poll.poll(None if wait is None else wait * 1000)}
+            if self._wake_reader in ready:
+                self._reap()
+            wishes: list[_Wish] = []
+            if self._requests.fileno() in ready:
+                asked = time.monotonic()
+                message, received = self._receive()
+                if message is None:
+                    poll.unregister(self._requests)
+                    leaving = True
+                    self._forget_wishes()
+                elif message[0] == "hurry":
+                    wishes, self._later = list(self._later), deque()
+                elif message[0] == "fork" and received:
+                    wish = _Wish(message[1], received[0])
+                    if message[2]:
+                        self._later.append(wish)
+                    else:
+                        wishes.append(wish)
+            elif not ready and self._later:
+                wishes.append(self._later.popleft())
+            elif not ready and not self._children and time.monotonic() - asked >= IDLE_S:
+                return False
+            for place, wish in enumerate(wishes):
+                if self._fork(wish):
+                    for other in wishes[place + 1 :]:
+                        os.close(other.control)
+                    return True
+
+    # -- the template ------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> tuple[Any, list[int]]:
+        """The next message; None where the host has gone, or does not need this process any more."""
+        try:
+            data, received, _, _ = socket.recv_fds(self._requests, MAX_PACKET, 1, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return None, []
+        return (Codec().decode(data) if data else None), received
+
+    def _fork(self, wish: _Wish) -> bool:
+        """Fork a guest; True in it, once it has its descriptors."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # native pools take part in a fork; Python counts their threads
+                pid = os.fork()
+        except OSError as error:
+            os.close(wish.control)
+            _send(self._requests, ["unborn", wish.number, error.errno])
+            return False
+        if pid == 0:
+            self._become(wish)
+            return True
+        self._children[pid] = wish.number
+        os.close(wish.control)
+        return False
+
+    def _reap(self) -> None:
+        """Tell how guests ended, and let the kernel forget them."""
+        try:
+            while os.read(self._wake_reader, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            pid = ended.si_pid
+            number = self._children.pop(pid, None)
+            if number is not None:
+                try:
+                    os.killpg(pid, signal.SIGKILL)
+                except OSError:
+                    pass
+            _, status, usage = os.wait4(pid, 0)
+            if number is not None:
+                seconds = usage.ru_utime + usage.ru_stime
+                _send(self._reports, ["ended", number, status, seconds, usage.ru_maxrss * 1024])
+
+    def _forget_wishes(self) -> None:
+        for wish in self._later:
+            os.close(wish.control)
+        self._later.clear()
+
+    # -- a guest -----------------------------------------------------------------------------------------------------
+
+    def _become(self, wish: _Wish) -> None:
+        """Be a guest that waits for its descriptors, and take them. Ends this process where the host wants none."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if self._handler is None else self._handler)
+        self._forget_wishes()
+        self._reports.close()
+        for fd in (self._wake_reader, self._wake_writer, self._tie):
+            os.close(fd)
+        lifeline.tie(descriptors.LIFELINE)
+        pid = os.getpid()
+        pidfd = os.pidfd_open(pid)
+        if not _send(self._requests, ["born", wish.number, pid], pidfd):
+            os._exit(0)
+        os.close(pidfd)
+        self._requests.close()
+        os.dup2(wish.control, descriptors.CONTROL, inheritable=False)
+        os.close(wish.control)
+        channel = socket.socket(fileno=descriptors.CONTROL)
+        channel.setblocking(True)
+        birth, received = _birth(channel)
+        channel.detach()
+        _place(received, birth["page"])
+        _adopt(birth)
+        for fd, spoken in enumerate(self._spoken, 1):
+            if spoken:
+                os.write(fd, spoken)
+        afresh.begin()
+
+
+def _birth(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Wait until the host wants this guest. Ends this process where it never will."""
+    try:
+        data, received, _, _ = socket.recv_fds(channel, BIRTH_HEADER.size, 8, socket.MSG_CMSG_CLOEXEC)
+        while 0 < len(data) < BIRTH_HEADER.size:
+            data += channel.recv(BIRTH_HEADER.size - len(data)) or os._exit(0)
+        if not data:
+            os._exit(0)
+        (left,) = BIRTH_HEADER.unpack(data)
+        body = b""
+        while left > len(body):
+            body += channel.recv(left - len(body)) or os._exit(0)
+    except OSError:
+        os._exit(0)
+    return Codec().decode(body), received
+
+
+def _place(received: list[int], page: bool) -> None:
+    """Put the descriptors that came where a guest has them."""
+    lane_reader, lane_writer, out, err, folder, *rest = received
+    os.dup2(lane_reader, descriptors.LANE_READER, inheritable=False)
+    os.dup2(lane_writer, descriptors.LANE_WRITER, inheritable=False)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    os.fchdir(folder)
+    if page:
+        os.dup2(rest[0], descriptors.PAGE, inheritable=False)
+    else:
+        os.close(descriptors.PAGE)
+    for fd in received:
+        os.close(fd)
+
+
+def _adopt(birth: Mapping[str, Any]) -> None:
+    """Take over from the host what a process that it starts by exec inherits, and what the key does not hold."""
+    os.umask(birth["umask"])
+    if birth["cpus"] != sorted(os.sched_getaffinity(0)):
+        try:
+            os.sched_setaffinity(0, birth["cpus"])
+        except OSError:
+            pass  # they were taken away meanwhile
+    for name, value in birth["variables"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _moved(fd: int) -> int:
+    """The same descriptor with a number that no guest is given."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+    os.close(fd)
+    return moved
+
+
+def _socket(fd: int) -> socket.socket:
+    return socket.socket(fileno=_moved(fd))
+
+
+def _send(channel: socket.socket, message: list[Any], fd: int | None = None) -> bool:
+    """Send a message; False where it can't be."""
+    try:
+        socket.send_fds(channel, [Codec().encode(message)], [] if fd is None else [fd])
+    except OSError:
+        return False
+    return True
+
+
+def _taken(fd: int) -> bytes:
+    """What was printed so far, cut in the middle where it is long; from here on it goes nowhere."""
+    (sys.stdout if fd == 1 else sys.stderr).flush()
+    size = os.fstat(fd).st_size
+    text = os.pread(fd, MAX_SHOWN, max(0, size - MAX_SHOWN))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, fd)
+    os.close(nowhere)
+    return text
