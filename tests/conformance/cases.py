@@ -346,6 +346,38 @@ async def one_place_is_enough_to_nest(side: Side) -> None:
     assert await got(domain.call("conforming:down", 20, back)) == 20
 
 
+@case
+async def nesting_without_end_is_an_error_of_its_caller(side: Side) -> None:
+    """Nesting: a call-back that calls itself for ever ends with RecursionError; the domain goes on."""
+    domain = side.new()
+
+    async def up() -> Any:
+        return await got(domain.call("errands:call", back))
+
+    back = side.back(up)
+    with pytest.raises(RecursionError):
+        await got(domain.call("errands:call", back))
+    await _goes_on(side, domain)
+
+
+@case
+async def coroutines_that_nest_without_end_are_cancelled(side: Side) -> None:
+    """Nesting: coroutines have no stack to run out of; giving up the first call ends all of them."""
+    if side.name == "threads":
+        return  # there each of them keeps a thread of the host, so there is an end
+    domain = side.new()
+    marks: list[int] = []
+
+    async def up() -> Any:
+        marks.append(1)
+        return await got(domain.call("conforming:await_host", str(side.mark()), up))
+
+    future = domain.submit("conforming:await_host", str(side.mark()), up)
+    await side.until(lambda: len(marks) > 100, "many calls were nested")
+    await _cancel(side, domain, future)
+    await side.until(lambda: not domain.status().calls, "all of them are over")
+
+
 # -- cancellation at each state of a call ------------------------------------------------------------------------------
 
 
@@ -401,17 +433,27 @@ async def cancelled_while_it_waits_for_the_host(side: Side) -> None:
     """Cancellation: of a call that waits for a call-back, as a function and as a coroutine."""
     domain = side.new()
     release = threading.Event()
+    begun: list[int] = []
+    ended: list[str] = []
 
     async def hold() -> str:
-        while not release.is_set():
-            await side.pause()
+        begun.append(1)
+        try:
+            while not release.is_set():
+                await side.pause()
+        finally:
+            ended.append("late" if release.is_set() else "cancelled")
         return "late"
 
     for target in ("conforming:ask", "conforming:await_host"):
         mark = side.mark()
         future = domain.submit(target, str(mark), side.back(hold))
-        await side.until(mark.exists, f"{target} began")
+        await side.until(lambda: bool(begun), "the call-back began")
+        begun.clear()
         await _cancel(side, domain, future)
+        if side.name != "threads":  # on a loop it is cancelled, a thread is never interrupted here
+            await side.until(lambda: bool(ended), "the call-back of a call that was given up has ended")
+            assert ended.pop() == "cancelled"
     release.set()
 
 

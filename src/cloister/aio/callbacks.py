@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling
+from cloister.aio.limited import as_coroutine
 from cloister.domain.guest_threads import GuestThreads
 from cloister.errors import CallCancelled, ProtocolError
 from cloister.lanes.loop_call import LoopCallLane, Turn
@@ -103,6 +104,8 @@ class LoopThreads(GuestThreads):
             self._crew.run(partial(answer, value, error))  # it may wait for the guest, and a loop may not
 
         def invoke() -> Any:
+            if call.number and caller is None and self._peer.given_up(_strand_of(call)):
+                raise asyncio.CancelledError
             serving.set(None)
             return self._invoke_shared(call)
 
@@ -121,9 +124,11 @@ class LoopThreads(GuestThreads):
         if not inspect.isawaitable(value):
             end(value, None)
             return
-        task = loop.create_task(_awaited(value), name=f"call-back {call.name}()", context=context)
+        task = loop.create_task(as_coroutine(value), name=f"call-back {call.name}()", context=context)
         self._tasks.add(task)
         task.add_done_callback(done)
+        if call.number:
+            _tie(task, caller)
 
     def _open_on(self, loop: asyncio.AbstractEventLoop, ticket: int) -> None:
         life, peer = self._life, self._peer
@@ -189,18 +194,16 @@ class LoopThreads(GuestThreads):
         if not inspect.isawaitable(value):
             self._end(lane, call, turn, value, None)
             return
-        task = lane.loop.create_task(_awaited(value), name=f"call-back {call.name}()", context=context)
+        task = lane.loop.create_task(as_coroutine(value), name=f"call-back {call.name}()", context=context)
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._done(lane, call, turn, task))
         if call.number:
             turn.cancel = task.cancel
-            if caller is not None:
-                if caller.served is None:
-                    caller.served = set()
-                caller.served.add(task)
-                task.add_done_callback(caller.served.discard)
+            _tie(task, caller)
 
     def _invoke(self, lane: LoopCallLane, call: Call, turn: Turn) -> Any:
+        if call.number and self._peer.given_up(lane.strand):
+            raise asyncio.CancelledError
         if call.options:
             calling.adopt(call.options)
         calling.join(lane.logical, lane.strand)
@@ -252,10 +255,15 @@ class LoopThreads(GuestThreads):
             lane.fail(self._life.error)
 
 
+def _tie(task: asyncio.Task[Any], caller: LoopCall | None) -> None:
+    """See to it that what runs for a call is cancelled where the call is given up."""
+    if caller is not None:
+        if caller.served is None:
+            caller.served = set()
+        caller.served.add(task)
+        task.add_done_callback(caller.served.discard)
+
+
 def _strand_of(call: Call) -> int:
     strand = call.options.get("strand", call.options.get("logical"))
     return strand if type(strand) is int else 0
-
-
-async def _awaited(value: Any) -> Any:
-    return await value

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 from cloister.errors import CallCancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from cloister.domain.life import Life
 
-__all__ = ["Desk", "desk", "home"]
+__all__ = ["Desk", "as_coroutine", "desk", "home"]
 
 LOOK_S: Final = 1.0
 """How often the waiting thread looks whether the loop was closed, which tells nobody."""
@@ -98,7 +98,7 @@ class Desk:
         if not inspect.isawaitable(value):
             self._end(value, None)
             return
-        self._task = self.loop.create_task(_awaited(value), name=f"call-back {name}()", context=context)
+        self._task = self.loop.create_task(as_coroutine(value), name=f"call-back {name}()", context=context)
         self._task.add_done_callback(lambda task: self._done(name, task))
 
     def _done(self, name: str, task: asyncio.Task[Any]) -> None:
@@ -113,6 +113,11 @@ class Desk:
         self.open = False
         self._outcome = (value, error)
         self._jobs.put(lambda: False)
+
+
+def as_coroutine(value: Any) -> Coroutine[Any, Any, Any]:
+    """What a task can be made of. A coroutine is not wrapped, so that a task that never begins closes it."""
+    return value if inspect.iscoroutine(value) else _awaited(value)
 
 
 async def _awaited(value: Any) -> Any:

@@ -224,6 +224,10 @@ class LoopPeer(GuestPeer):
                 return call
         return None
 
+    def given_up(self, strand: int) -> bool:
+        """Whether this strand is a call of a loop that nobody waits for any more."""
+        return strand != 0 and any(strand in lane.left for lane in list(self._loops.values()))
+
     # -- what is known, and the end ----------------------------------------------------------------------------------
 
     def calls(self) -> tuple[str, ...]:

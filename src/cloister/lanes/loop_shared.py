@@ -53,6 +53,8 @@ WRITE_BYTES: Final = 64 * 1024
 """What one write offers to the pipe, whose size it is at most."""
 LAST_READS: Final = 64
 """What is read after the end; a pipe holds no more, but a peer that lives might write on."""
+LEFT_STRANDS: Final = 1024
+"""How many calls that were given up are remembered, for what the peer asks before it hears of that."""
 
 
 class Caller(Protocol):
@@ -129,6 +131,8 @@ class LoopShared(LoopEnd):
         self._ledger: Ledger[LoopCall] = Ledger()
         self.strands: dict[int, LoopCall] = {}
         """The open calls by their strands."""
+        self.left: deque[int] = deque(maxlen=LEFT_STRANDS)
+        """The strands of the calls that were given up last: what the peer still asks for them is for nobody."""
         self._unsent: deque[tuple[LoopCall, tuple[Any, ...], float | None]] = deque()
         """Calls that wait as they are: in the order in which they came."""
         self._scheduled = False
@@ -204,7 +208,8 @@ class LoopShared(LoopEnd):
 
     def _leave(self, call: LoopCall) -> None:
         """A call was given up, or nobody knows how it goes on: what serves it here is told."""
-        self.strands.pop(call.strand, None)
+        if self.strands.pop(call.strand, None) is not None:
+            self.left.append(call.strand)
         call.stop_served()
 
     def _complete(self, call: LoopCall, value: Any, error: BaseException | None) -> None:
