@@ -373,7 +373,7 @@ async def coroutines_that_nest_without_end_are_cancelled(side: Side) -> None:
         return await got(domain.call("conforming:await_host", str(side.mark()), up))
 
     future = domain.submit("conforming:await_host", str(side.mark()), up)
-    await side.until(lambda: len(marks) > 100, "many calls were nested")
+    await side.until(lambda: len(marks) > 400, "many calls were nested")
     await _cancel(side, domain, future)
     await side.until(lambda: not domain.status().calls, "all of them are over")
 

@@ -92,8 +92,10 @@ class LoopCall(asyncio.Future[Any]):
 
     def stop_served(self) -> None:
         """The call was given up, or the peer is gone: what runs here for it is for nobody."""
+        # Not at once: what is cancelled may wait for calls that others are served for, and so on, however deep.
         for task in list(self.served or ()):
-            task.cancel()
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                task.get_loop().call_soon(task.cancel)
 
     def complete(self, value: Any, error: BaseException | None) -> None:
         """Set the result or the exception; does nothing where the call is done."""
