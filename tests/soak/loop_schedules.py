@@ -22,7 +22,7 @@ from tests.soak.kills import Usage
 __all__ = ["LoopSchedule", "main"]
 
 MODULES = str(Path(__file__).parent.parent / "modules")
-JOIN_S = 30.0
+JOIN_S = 50.0
 
 OVER = (DomainCrashed, DomainUnloaded, StartFailed)
 GIVEN_UP = (CallTimeout, CallCancelled, asyncio.CancelledError)
