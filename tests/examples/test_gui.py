@@ -29,7 +29,7 @@ with cloister.Domain("renderer", setup=cloister.Setup(path=[{folder!r} + "/plugi
 
     def tick():
         ticks.append(shown.work is not None)
-        if shown.work is not None and {cancel} and shown.bar.value() > 2:
+        if shown.work is not None and {cancel} and shown.bar.value() > 2 and sum(ticks) >= 10:
             shown.button.click()
         if shown.button.text().startswith(("Done", "Cancelled")):
             application.quit()
