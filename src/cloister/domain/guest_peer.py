@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloister import calling, travel
 from cloister.domain.crew import Crew
+from cloister.domain.guest_segments import GuestSegments
 from cloister.domain.lane_rack import LaneRack
 from cloister.domain.submitted import Submitted
 from cloister.domain.uninterrupted import uninterrupted
@@ -73,6 +74,7 @@ class GuestPeer(Peer):
     def __init__(self, name: str, life: Life, page: Page | None, first: LaneEnd, max_concurrency: int | None) -> None:
         super().__init__(name, below=True, service={"resolve": life.resolving.resolve}, limits=DEFAULT_LIMITS)
         self.life = life
+        self.segments: GuestSegments = GuestSegments(life)
         self._tokens = itertools.count(1)
         self._page = page
         self._here = _Here()

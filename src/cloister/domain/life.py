@@ -384,6 +384,10 @@ class Life:
         """Give the guest a descriptor. It is the channel's from here on."""
         self._send(Kind.DESCRIPTOR, (token,), (fd,))
 
+    def hand_segment(self, number: int, size: int, upwards: bool, ticket: int, fd: int) -> None:
+        """Give the guest a segment of shared memory. The descriptor is the channel's from here on."""
+        self._send(Kind.SEGMENT, (number, size, upwards, ticket), (fd,))
+
     def _send(self, kind: Kind, body: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:
         try:
             if self.channel.send(kind, body, descriptors, watcher.here):
@@ -553,6 +557,7 @@ class Life:
         self.guest_threads.close()
         self.peer.end(self.error)
         self.channel.close()
+        self.peer.segments.close()
         process.close()
         self.queue.put(self.peer.exports.clear, always=True)
         self.queue.put(partial(temporary.remove, *self._folders), always=True)

@@ -118,6 +118,13 @@ class Listener:
                 self._happened(*body)
             case Kind.WANT_LANE:
                 life.guest_threads.open_lane(int(body[0]), Role(body[1]) if len(body) > 1 else Role.GUEST)
+            case Kind.WANT_SEGMENT:
+                ticket, size = body
+                life.peer.segments.wanted(int(ticket), int(size), self._work)
+            case Kind.HAVE_SEGMENT:
+                life.peer.segments.had(int(body[0]))
+            case Kind.DROP_SEGMENT:
+                life.peer.segments.dropped([int(number) for number in body[0]])
             case Kind.OVER:
                 lane, number = body
                 life.stops.over(int(lane), int(number))

@@ -63,6 +63,10 @@ class Status:
     working: bool
     """False where a call that this program waits for has not been taken up over there for two beats: the domain lives,
     but the thread that should serve the call does something else."""
+    shared_memory: int
+    """Bytes of shared memory that this program has made for large buffers, in both directions."""
+    large_by_pipe: int
+    """Large buffers that went through the pipe, because no shared memory was to be had when they were sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +103,6 @@ def look_at(life: Life) -> Status:
         calls=life.peer.calls(),
         running=len(vitals.running),
         working=vitals.working,
+        shared_memory=life.peer.segments.size,
+        large_by_pipe=life.peer.segments.missed,
     )

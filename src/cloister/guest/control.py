@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister.guest import descriptors, local
+from cloister.guest.host_segments import HostSegments
 from cloister.guest.interrupts import IMPORT_S, INTERRUPT
 from cloister.pipes.duplex import LaneEnd, receive_with_descriptors
 from cloister.pipes.page import rewind
@@ -54,6 +55,9 @@ MAX_BYTES = 4 * 1024 * 1024
 
 class Control:
     """The control channel of this guest."""
+
+    maps_memory = True
+    """Whether large buffers lie in shared memory: not where host and guest are one process."""
 
     def __init__(self, channel: socket.socket) -> None:
         channel.setblocking(True)
@@ -112,6 +116,10 @@ class Control:
         peer.report_event = lambda name, what: self.send(Kind.EVENT, name, what)
         peer.report = lambda name, error: self.send(Kind.EVENT, name, peer.describe(error))
         peer.coroutines.report = peer.report
+        self._segments = HostSegments(self)
+        if self.maps_memory:
+            peer.segments = self._segments
+            self._segments.offer()
         self._notices = local.here().notices
         self._notices.connect(main, partial(self.send, Kind.FAREWELL), partial(self.send, Kind.UNLOAD), peer.threads)
         self.thread = peer.threads.start(self._run, "cloister-control")
@@ -228,6 +236,14 @@ class Control:
                 else:
                     self._stop_serving(lane, number, time.monotonic() + IMPORT_S)
                 self._owe(lane, number)
+            case Kind.SEGMENT:
+                number, size, upwards, ticket = body
+                fd = self._descriptors.pop(0) if self._descriptors else None
+                self._segments.arrived(number, size, upwards, ticket, fd)
+            case Kind.NO_SEGMENT:
+                self._segments.refused(body[0])
+            case Kind.DROP_SEGMENT:
+                self._segments.dropped(body[0])
             case Kind.NO_LANE:
                 self._refuse(body[0], str(body[1]))
             case Kind.DESCRIPTOR:

@@ -78,6 +78,8 @@ class _Main(MainThread):
 class _Control(Control):
     """A control channel that ends no process."""
 
+    maps_memory = False
+
     def __init__(self, channel: socket.socket, main: _Main) -> None:
         super().__init__(channel)
         self._own_main = main

@@ -16,6 +16,7 @@ from cloister.objects import (
     handles,  # noqa: F401 - so that the handles of others are known as what they are
     targets,
 )
+from cloister.objects.exchange import Exchange
 from cloister.objects.exports import Exports
 from cloister.objects.files import Arrivals
 from cloister.objects.imports import Imports
@@ -64,6 +65,8 @@ class Peer:
         """A loop serves what the peer calls here, so async iterators and coroutines may be handed out to it."""
         self.arrivals = Arrivals()
         """The descriptors that the peer sent ahead of their references; only in a guest."""
+        self.segments = Exchange()
+        """What lies in shared memory; none, until a domain's host and guest have agreed on it."""
         self.unsent: deque[int] = deque()
         """The tokens of descriptors whose references may never arrive; the peer is told of them with the next beat."""
         self.version = targets.VERSION
@@ -99,6 +102,9 @@ class Peer:
             inbound=marshaller.inbound,
             resolve=self._resolve,
             clock=time.thread_time_ns if self.below else None,
+            place=marshaller.place,
+            unplace=marshaller.unplace,
+            fetch=marshaller.fetch,
         )
 
     def _copier(self, marshaller: Marshaller) -> Codec:

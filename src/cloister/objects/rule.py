@@ -50,6 +50,7 @@ from cloister.wire.culprit import ways_out
 from cloister.wire.reference import Reference
 
 if TYPE_CHECKING:
+    from cloister.objects.buffers import Loan
     from cloister.objects.leases import Lease
     from cloister.objects.peer import Peer
 
@@ -80,16 +81,19 @@ _CALLABLES: Final = (
 class Marshaller:
     """Applies the rule for one lane."""
 
-    __slots__ = ("_described", "_peer", "_tokens")
+    __slots__ = ("_described", "_loans", "_peer", "_tokens")
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._described: set[int] = set()
         self._tokens: deque[int] = deque(maxlen=MAX_TOKENS)
+        self._loans: deque[Loan] = deque(maxlen=MAX_TOKENS)
 
     def __del__(self) -> None:
         if self._tokens:  # the lane is over, perhaps before the guest has read the last of it
             self._peer.unsent.extend(self._tokens)
+        if self._loans:
+            self._peer.segments.doubt(list(self._loans))
 
     # -- going out ---------------------------------------------------------------------------------------------------
 
@@ -200,6 +204,17 @@ class Marshaller:
             if rest[1] is not None:
                 self._described.discard(rest[0])
 
+    def place(self, data: memoryview) -> Loan | None:
+        """Copy a large buffer into shared memory; None where it is to travel through the pipe."""
+        loan = self._peer.segments.lend(data)
+        if loan is not None:
+            self._loans.append(loan)
+        return loan
+
+    def unplace(self, loan: Any) -> None:
+        """Take back a buffer that will not be sent."""
+        self._peer.segments.take_back(loan)
+
     # -- coming in ---------------------------------------------------------------------------------------------------
 
     def inbound(self, reference: Reference) -> Any:
@@ -229,6 +244,10 @@ class Marshaller:
             described = None if rest[1] is None else schema.from_plain(rest[1])
             return self._peer.imports.receive(number, rest[0], described)
         raise ProtocolError(f"a reference of kind {kind!r} with {len(rest) + 1} fields")
+
+    def fetch(self, segment: int, offset: int, length: int, slot: int, generation: int) -> memoryview:
+        """Give a view of what lies in shared memory. Raises ProtocolError and MarshalError as `Borrower.view`."""
+        return self._peer.segments.view(segment, offset, length, slot, generation)
 
     def _code(self, plain: list[Any]) -> Any:
         if self._peer.below:

@@ -11,8 +11,9 @@ A dtype is its text as in ``numpy.dtype.str`` (``"<f8"``, ``"<M8[ns]"``, ``"|S3"
 ``[names, dtypes, offsets, itemsize]``, or ``[dtype, shape]`` for a subarray. Types whose text does not give them back
 (object, variable-length text, those of other libraries) have no copy.
 
-An array arrives contiguous, aligned, writable and with the memory order of the original where that was C or Fortran;
-any other layout is copied into C order. Exactly `numpy.ndarray` is copied: a masked array or a matrix is not.
+An array arrives contiguous, aligned, and with the memory order of the original where that was C or Fortran; any other
+layout is copied into C order. One whose data came beside the message or in shared memory is read-only, a shorter one is
+not. Exactly `numpy.ndarray` is copied: a masked array or a matrix is not.
 ``longlong`` arrives as the type of its size with a fixed name.
 
 numpy is never imported for a sender. Pure; any thread may enter.
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import MarshalError, ProtocolError
 from cloister.wire.containers import ARRAY, SCALAR
-from cloister.wire.scalars import put_data, take_data
+from cloister.wire.scalars import Lent, put_data, take_data
 
 if TYPE_CHECKING:
     from cloister.wire.decoding import Decoding
@@ -132,7 +133,13 @@ def _read_array(items: list[Any], decoding: Decoding) -> object:
         if dtype.itemsize == 0 and prod(shape) > _EMPTY_ITEMS:
             raise ProtocolError("bad value: an array of too many items without a size")
         return numpy.empty(shape, dtype, order)
-    return numpy.frombuffer(data, dtype).copy().reshape(shape, order=order)
+    array = numpy.frombuffer(data, dtype)
+    if type(part) is Lent:
+        return array.reshape(shape, order=order)
+    array = array.copy()
+    if type(part) is not bytes:
+        array.flags.writeable = False
+    return array.reshape(shape, order=order)
 
 
 def _write_scalar(value: Any, encoding: Encoding) -> object:

@@ -29,7 +29,7 @@ _DATA: Final = 1
 _COMPRESSION: Final = 3
 
 
-def refuse_compression(data: bytes) -> None:
+def refuse_compression(data: bytes | memoryview) -> None:
     """Raise `ProtocolError` where a stream holds a compressed batch, or is no stream of whole messages."""
     try:
         at = 0
@@ -51,7 +51,7 @@ def refuse_compression(data: bytes) -> None:
         raise ProtocolError("bad value: an Arrow stream is damaged")
 
 
-def _body_length(data: bytes, start: int, end: int) -> int:
+def _body_length(data: bytes | memoryview, start: int, end: int) -> int:
     """Give the length of the body of the message whose table lies from `start` to `end`."""
     message = start + _U32.unpack_from(data, start)[0]
     kind_at = _field(data, message, _HEADER_TYPE)
@@ -69,7 +69,7 @@ def _body_length(data: bytes, start: int, end: int) -> int:
     return length
 
 
-def _field(data: bytes, table: int, index: int) -> int:
+def _field(data: bytes | memoryview, table: int, index: int) -> int:
     """Give where a field of a flatbuffer table lies, or 0 where the table does not have it."""
     vtable = table - _I32.unpack_from(data, table)[0]
     if vtable < 0:

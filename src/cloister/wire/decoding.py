@@ -47,6 +47,7 @@ class Decoding:
 
     __slots__ = (
         "_codec", "_received", "_replay", "array", "buffers", "clock", "failure", "leaf", "leaves", "limits", "open",
+        "parts",
     )  # fmt: skip
 
     def __init__(self, codec: Codec) -> None:
@@ -59,6 +60,7 @@ class Decoding:
         self.leaves = 0
         self.open = 0
         self.failure: MarshalError | None = None
+        self.parts: dict[bytes, memoryview] = {}
         self.leaf = self._leaf  # bound once: this is done for every message otherwise
         self.array = self._array
 
@@ -66,6 +68,8 @@ class Decoding:
         """Forget what belonged to one value."""
         self.buffers = ()
         self.leaves = 0
+        if self.parts:
+            self.parts = {}
         if self._received:
             self._received = []
             self._replay = []
@@ -167,6 +171,16 @@ class Decoding:
                 value = self._defer(error)
         self._received.append(value)
         return value
+
+    def fetch(self, payload: bytes, fields: tuple[int, int, int, int, int]) -> memoryview:
+        """Give a view of a loan; always the same one for one message, because a loan is taken up once."""
+        view = self.parts.get(payload)
+        if view is None:
+            fetch = self._codec.fetch
+            if fetch is None:
+                raise ProtocolError("bad value: a buffer lies in shared memory, and none was agreed on")
+            view = self.parts[payload] = fetch(*fields)
+        return view
 
     def record_of(self, name: object) -> Record:
         """See `Codec.record_of`."""

@@ -8,7 +8,7 @@ An encoding belongs to one encode at a time, and to one thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cloister.errors import MarshalError
 from cloister.wire import containers, scalars
@@ -20,7 +20,7 @@ from cloister.wire.reference import Reference
 if TYPE_CHECKING:
     from cloister.wire.values import Codec
 
-__all__ = ["NOTHING", "Encoding", "has_binary"]
+__all__ = ["NOTHING", "Encoding", "Placed", "has_binary"]
 
 NOTHING: Final = object()
 """No culprit: the failure does not lie in one value."""
@@ -35,11 +35,19 @@ _WRITERS: Final = scalars.WRITERS | containers.WRITERS
 """The writers by exact type; those of `handlers` are added with their first value."""
 
 
+class Placed(Protocol):
+    """A buffer that lies in shared memory."""
+
+    @property
+    def fields(self) -> tuple[int, int, int, int, int]:
+        """Segment, offset, length, slot and generation."""
+
+
 class Encoding:
     """The state of one encode, with a packer of its own; used again by the next one unless it failed."""
 
     __slots__ = ("_careful", "_codec", "_replayed", "buffers", "culprit", "ext", "foreign", "limits", "markers",
-                 "pack", "references")  # fmt: skip
+                 "pack", "place", "placed", "references")  # fmt: skip
 
     def __init__(self, codec: Codec, *, careful: bool = False) -> None:
         packing = codec.packing
@@ -50,6 +58,8 @@ class Encoding:
         self.markers = containers.markers(packing)
         self.limits = codec.limits
         self.buffers: list[Any] | None = None
+        self.place = codec.place
+        self.placed: list[Placed] = []
         self.references: list[tuple[object, Reference]] = []
         self.culprit: object = NOTHING
         self.foreign = False

@@ -19,7 +19,7 @@ __all__ = ["DEFAULT_LIMITS", "OUT_OF_BAND_BYTES", "WireLimits"]
 
 OUT_OF_BAND_BYTES: Final = 64 * 1024
 """Binary data of this length and more leaves the message and travels as a buffer of its own, without being copied into
-the message first. Below it, one more entry in a table costs more than the copy."""
+the message first; or it is placed in shared memory. Below it, one more entry in a table costs more than the copy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,11 @@ RAISE              3  both            [number, exception as `exceptions.describe
 ONE_WAY            4  both            as CALL; the number is 0 and there is no answer
 PART               5  guest           [number, value]: on a shared lane, what a call has to tell before its answer
 on a control channel
+SEGMENT           42  host            [segment, size, upwards: bool, ticket] and one descriptor; segment 0 is the ledger
+WANT_SEGMENT      43  guest           [ticket, size]: the guest wants to write a segment; [0, 0]: it can use segments
+HAVE_SEGMENT      44  guest           [segment]: it is mapped, and may be lent from now on
+NO_SEGMENT        45  host            [ticket]: the segment that was asked for can't be had
+DROP_SEGMENT      46  both            [[segment, …]]: will not be used any more, or can't be had over here
 BUILD             40  host            [order: dict]: make an environment, then become the guest; before HELLO
 BUILDING          41  guest           [stage, text]: ``line`` of progress, or ``failed``; before HELLO
 HELLO             16  guest           [protocol version, cloister version, Python version, pid]
@@ -93,6 +98,11 @@ class Kind(IntEnum):
     NO_DESCRIPTOR = 33
     FAREWELL = 34
     UNLOAD = 35
+    SEGMENT = 42
+    WANT_SEGMENT = 43
+    HAVE_SEGMENT = 44
+    NO_SEGMENT = 45
+    DROP_SEGMENT = 46
     BUILD = 40
     BUILDING = 41
 

@@ -74,7 +74,7 @@ def _column_from_plain(pandas: Any, plain: Any) -> Any:
     numpy: Any = sys.modules["numpy"]
     match plain:
         case ["array", array] if type(array) is numpy.ndarray and array.dtype.kind in "biufcmM" and array.ndim == 1:
-            return pandas.array(array, dtype=array.dtype) if array.dtype.kind in "mM" else array
+            return pandas.array(array, dtype=array.dtype) if array.dtype.kind in "mM" else _own(array)
         case ["objects", list(values)]:
             made = numpy.empty(len(values), object)
             for at, value in enumerate(values):
@@ -82,11 +82,11 @@ def _column_from_plain(pandas: Any, plain: Any) -> Any:
             return made
         case ["category", codes, categories, bool(ordered)] if type(codes) is numpy.ndarray:
             dtype = pandas.CategoricalDtype(_index_from_plain(pandas, categories), ordered)
-            return pandas.Categorical.from_codes(codes, dtype=dtype)
+            return pandas.Categorical.from_codes(_own(codes), dtype=dtype)
         case ["zone", array, str(key)] if type(array) is numpy.ndarray and array.dtype.kind == "M":
             if not _ZONE_CHARACTERS.issuperset(key) or len(key) > 64 or key.startswith(("/", "dateutil")):
                 raise ProtocolError("bad value: no such time zone")
-            return pandas.DatetimeIndex(array).tz_localize("UTC").tz_convert(key).array
+            return pandas.DatetimeIndex(_own(array)).tz_localize("UTC").tz_convert(key).array
         case ["masked", str(dtype), data, mask] if dtype in _MASKED:
             made = pandas.array(data, dtype=dtype)
             made[mask] = pandas.NA
@@ -97,6 +97,11 @@ def _column_from_plain(pandas: Any, plain: Any) -> Any:
             return pandas.array(values, dtype=dtype)
         case _:
             raise ProtocolError("bad value: no such column")
+
+
+def _own(array: Any) -> Any:
+    """A large array arrives read-only; a column of a frame can be changed."""
+    return array if array.flags.writeable else array.copy()
 
 
 def _index_to_plain(pandas: Any, index: Any) -> list[object]:

@@ -12,6 +12,8 @@ code  leaf                payload
 4     bytearray           its bytes
 5     buffer              kind (u8: 0 bytes, 1 bytearray), index (u16, big-endian): the data is buffer number *index*
 6     singleton           one byte: 0 Ellipsis, 1 NotImplemented, 2 a field that has no value (records only)
+7     segment             kind (u8: 0 bytes, 1 bytearray, 2 data of an array), segment (u32), offset (u64), length
+                          (u64), slot (u16), generation (u32), big-endian: the data lies in shared memory
 8     Decimal             its text: ``-1.50E+3``, ``NaN``, ``-Infinity``
 9     Fraction            length of the numerator (u32, big-endian), numerator, denominator, as in int
 10    UUID                16 bytes
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAVES", "MARKER_CODE", "READERS", "SIMPLE", "UNSET", "WRITERS",
-    "int_from_bytes", "int_to_bytes", "put_data", "take_buffer", "take_data", "write_binary",
+    "Lent", "int_from_bytes", "int_to_bytes", "put_data", "take_buffer", "take_data", "write_binary",
 ]  # fmt: skip
 
 MARKER_CODE: Final = 1
@@ -55,9 +57,11 @@ COMPLEX_CODE: Final = 3
 BYTEARRAY_CODE: Final = 4
 BUFFER_CODE: Final = 5
 SINGLETON_CODE: Final = 6
+SEGMENT_CODE: Final = 7
 
 _COMPLEX: Final = struct.Struct(">dd")
 _BUFFER: Final = struct.Struct(">BH")
+_SEGMENT: Final = struct.Struct(">BIQQHI")
 
 
 class _Unset:
@@ -67,6 +71,15 @@ class _Unset:
 
     def __repr__(self) -> str:
         return "UNSET"
+
+
+class Lent:
+    """The data of an array in shared memory, on its way from the leaf to the array that it belongs to."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
 
 
 UNSET: Final = _Unset()
@@ -123,6 +136,9 @@ def write_binary(value: bytes | bytearray | memoryview, encoding: Encoding) -> o
         # A view may show anything in any order; its content in C order is what travels.
         data = value.cast("B") if value.contiguous and value.c_contiguous else value.tobytes()  # type: ignore[union-attr]  # kind says that it is a view
     if encoding.buffers is not None and len(data) >= OUT_OF_BAND_BYTES:
+        placed = _put_into_segment(memoryview(data), encoding, int(kind is bytearray))
+        if placed is not None:
+            return placed
         encoding.buffers.append(data)
         return encoding.ext(BUFFER_CODE, _BUFFER.pack(kind is bytearray, len(encoding.buffers) - 1))
     return encoding.ext(BYTEARRAY_CODE, bytes(data)) if kind is bytearray else bytes(data)
@@ -132,12 +148,28 @@ def put_data(data: memoryview, encoding: Encoding) -> object:
     """Give the element that stands for the data of an array: its bytes, or the number of a buffer."""
     if encoding.buffers is None or data.nbytes < OUT_OF_BAND_BYTES:
         return bytes(data)
+    placed = _put_into_segment(data, encoding, 2)
+    if placed is not None:
+        return placed
     encoding.buffers.append(data)
     return len(encoding.buffers) - 1
 
 
+def _put_into_segment(data: memoryview, encoding: Encoding, kind: int) -> object:
+    """Give the leaf of a buffer that was copied into shared memory; None where it was not."""
+    place = encoding.place
+    loan = None if place is None else place(data)
+    if loan is None:
+        return None
+    encoding.placed.append(loan)
+    return encoding.ext(SEGMENT_CODE, _SEGMENT.pack(kind, *loan.fields))
+
+
 def take_data(part: object, decoding: Decoding) -> bytes | memoryview:
-    """Undo `put_data`. Raises `ProtocolError` for what is neither bytes nor the number of a buffer."""
+    """Undo `put_data`. Raises `ProtocolError` for what it never gives."""
+    if type(part) is Lent:
+        decoding.open -= 1
+        return part.view
     return part if type(part) is bytes else take_buffer(part, decoding)
 
 
@@ -158,6 +190,17 @@ def _read_buffer(payload: bytes, decoding: Decoding) -> bytes | bytearray:
         raise ProtocolError(f"bad value: buffer kind {kind} does not exist")
     data = take_buffer(index, decoding)
     return bytearray(data) if kind else bytes(data)
+
+
+def _read_segment(payload: bytes, decoding: Decoding) -> bytes | bytearray | Lent:
+    kind, *fields = _SEGMENT.unpack(payload)
+    if kind > 2:
+        raise ProtocolError(f"bad value: buffer kind {kind} does not exist")
+    view = decoding.fetch(payload, (fields[0], fields[1], fields[2], fields[3], fields[4]))
+    if kind == 2:
+        decoding.open += 1  # it stands in an array or a table, and nowhere else
+        return Lent(view)
+    return bytearray(view) if kind else bytes(view)
 
 
 def _write_singleton(value: object, encoding: Encoding) -> object:
@@ -184,6 +227,7 @@ READERS: Final[dict[int, Callable[[bytes, Decoding], object]]] = {
     BYTEARRAY_CODE: _read_bytearray,
     BUFFER_CODE: _read_buffer,
     SINGLETON_CODE: _read_singleton,
+    SEGMENT_CODE: _read_segment,
 }
 
 SIMPLE: Final = frozenset((NoneType, bool, int, float, str))

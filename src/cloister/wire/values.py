@@ -32,7 +32,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from cloister.errors import CloisterError, MarshalError, ProtocolError
 from cloister.wire.culprit import find_path, find_trap
 from cloister.wire.decoding import GUARDED_BYTES, Decoding, TooManyLeaves
-from cloister.wire.encoding import NOTHING, Encoding, has_binary
+from cloister.wire.encoding import NOTHING, Encoding, Placed, has_binary
 from cloister.wire.limits import DEFAULT_LIMITS, OUT_OF_BAND_BYTES, WireLimits
 from cloister.wire.packing import Packing, default_packing
 from cloister.wire.records import Record, record_for
@@ -45,6 +45,8 @@ Outbound: TypeAlias = Callable[[object], Reference]
 Inbound: TypeAlias = Callable[[Reference], object]
 Withdraw: TypeAlias = Callable[[Reference], None]
 Resolve: TypeAlias = Callable[[str], type | None]
+Place: TypeAlias = Callable[[memoryview], "Placed | None"]
+Fetch: TypeAlias = Callable[[int, int, int, int, int], memoryview]
 Names: TypeAlias = Sequence[str | tuple[str, ...]]
 
 _KEPT_BYTES: Final = 1024 * 1024
@@ -67,6 +69,9 @@ class Codec:
     `inbound` gives the object that a reference stands for. None leaves the reference as it is. It is called for every
     reference of a well made message, also where another part of it can't be had here, so that both sides count alike.
     `resolve` gives the type of a name that the registry does not know, or None; it may import, so only a guest has one.
+    `place` puts a large buffer into shared memory and gives the loan of it, or None where it is to travel beside the
+    message; it is asked only where buffers may. `unplace` is told of each loan that will not be sent after all.
+    `fetch` gives a view of a loan that arrived; it raises `ProtocolError` before it touches what does not exist.
     `packing` is the implementation of MessagePack; None takes the best one of this interpreter.
     `clock` gives this thread's own CPU time in nanoseconds (`time.thread_time_ns`), for the guard against keys that
     were chosen to be slow (`flood`). A host has one; None trusts the peer not to do that.
@@ -74,7 +79,8 @@ class Codec:
 
     __slots__ = (
         "_careful", "_decoding", "_encoding", "_expects_binary", "_unpackb",
-        "clock", "inbound", "limits", "outbound", "packing", "registry", "resolve", "withdraw",
+        "clock", "fetch", "inbound", "limits", "outbound", "packing", "place", "registry", "resolve", "unplace",
+        "withdraw",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +94,9 @@ class Codec:
         resolve: Resolve | None = None,
         packing: Packing | None = None,
         clock: Callable[[], int] | None = None,
+        place: Place | None = None,
+        unplace: Callable[[Placed], None] | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         self.limits = limits
         self.registry = registry
@@ -97,6 +106,7 @@ class Codec:
         self.resolve = resolve
         self.packing = default_packing() if packing is None else packing
         self.clock = clock
+        self.place, self.unplace, self.fetch = place, unplace, fetch
         self._unpackb = self.packing.unpackb
         # The spare states; None while one is in use, so that a nested encode makes its own. Making a packer takes
         # longer than using it.
@@ -148,6 +158,8 @@ class Codec:
             encoding.references.clear()
         if buffers:
             encoding.buffers = None
+        if encoding.placed:
+            encoding.placed = []
         if len(data) < _KEPT_BYTES:
             self._encoding = encoding
         return data
@@ -224,15 +236,17 @@ class Codec:
         self._careful = None
         encoding.buffers = buffers
         encoding.references = first.references
+        self._unplace(first)
         try:
             data: bytes = encoding.pack(encoding.prepared(value))
         except Exception as error:
             self._explain(error, value, names, encoding, buffers)
         if len(data) > self.limits.message_bytes:
             self._refuse_length(len(data), encoding)
-        if buffers:
+        if buffers or encoding.placed:
             self._expects_binary = 64
         encoding.references = []
+        encoding.placed = []
         encoding.buffers = None
         if len(data) < _KEPT_BYTES:
             self._careful = encoding
@@ -262,11 +276,19 @@ class Codec:
         raise MarshalError(f"{type(value).__name__} can't be encoded: {error}") from error
 
     def _withdraw(self, encoding: Encoding) -> None:
-        """Say of each reference that was made for a message that it will not be sent."""
+        """Say of each reference and each loan that was made for a message that it will not be sent."""
+        self._unplace(encoding)
         if self.withdraw is not None:
             for _, reference in reversed(encoding.references):
                 self.withdraw(reference)
         encoding.references.clear()
+
+    def _unplace(self, encoding: Encoding) -> None:
+        if encoding.placed:
+            placed, encoding.placed = encoding.placed, []
+            if self.unplace is not None:
+                for loan in placed:
+                    self.unplace(loan)
 
     def _refuse_length(self, length: int, encoding: Encoding) -> NoReturn:
         self._withdraw(encoding)

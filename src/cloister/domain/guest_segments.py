@@ -1,0 +1,187 @@
+"""The shared memory between this program and one guest: made here, within a budget, when either side needs some.
+
+What lies in a segment, and when it comes back, is in `cloister.objects.buffers`; how a segment is made, in
+`cloister.pipes.segments`. A guest that can use segments says so first; the ledger is made with the first of them. A
+segment that goes down is used from when the guest has said that it has it. Whatever fails, large buffers go through the
+pipe.
+
+`wanted`, `had` and `dropped` belong to the watcher's thread, all else to any.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from cloister import calling
+from cloister.errors import ProtocolError
+from cloister.levels.watcher import watcher
+from cloister.objects.buffers import MAX_SEGMENT, Borrower, Ledger, Lender, Segment, in_loop
+from cloister.objects.exchange import Exchange
+from cloister.pipes import segments
+from cloister.pipes.duplex import close_quietly
+from cloister.wire.messages import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.domain.life import Life
+
+__all__ = ["GuestSegments"]
+
+BUDGET = 1024 * 1024 * 1024
+"""Bytes of shared memory for one domain, in both directions together."""
+MOST: Final = 256
+"""Segments of one domain."""
+WAIT_S: Final = 1.0
+"""How long a call waits until the guest has mapped a new segment, which takes milliseconds; then the pipe is taken."""
+REST_S: Final = 5.0
+"""How long no segment is made after one could not be had."""
+
+
+class GuestSegments(Exchange):
+    """The segments of one domain."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._lock = threading.RLock()  # a finalizer may call while it is held
+        self._numbers = itertools.count(1)
+        self._able = self._closed = False
+        self._rest_until = 0.0
+        self._refused = 0
+        self.size = 0
+        """Bytes of all segments."""
+
+    @property
+    def missed(self) -> int:
+        """Large buffers that went through the pipe, and segments that the guest asked for and did not get."""
+        lender = self.lender
+        return self._refused + (0 if lender is None else lender.missed)
+
+    # -- the guest says ----------------------------------------------------------------------------------------------
+
+    def wanted(self, ticket: int, size: int, work: Callable[[Any], None]) -> None:
+        """The guest wants to write a segment; with no ticket it says that it can use them. `work` runs a job later.
+
+        Raises ProtocolError where that makes no sense.
+        """
+        if not ticket and not size:
+            self._able = segments.AVAILABLE
+        elif not self._able or not 0 < size <= MAX_SEGMENT:
+            raise ProtocolError(f"it wants a segment of {size} bytes")
+        else:
+            work(partial(self._make_up, ticket, size))
+
+    def had(self, number: int) -> None:
+        """The guest has mapped a segment."""
+        if self.lender is not None:
+            self.lender.arrived(number)
+
+    def dropped(self, numbers: list[int]) -> None:
+        """The guest uses these no more, or can't have them."""
+        lender, borrower = self.lender, self.borrower
+        if lender is None or borrower is None:
+            return
+        for number in numbers:
+            size = lender.remove(number)
+            if size:  # it could not be mapped over there
+                self._rest_until = time.monotonic() + REST_S
+            self._give_back(size + borrower.remove(number))
+
+    # -- making them -------------------------------------------------------------------------------------------------
+
+    def begin(self, length: int = 0) -> None:
+        """Make the ledger, and let the guest have it, unless that was done."""
+        with self._lock:
+            if self.lender is not None or not self._able or self._closed or time.monotonic() < self._rest_until:
+                return
+            try:
+                mapping, fd = segments.create(Ledger.BYTES, True, shared=True)
+            except OSError:
+                self._rest_until = time.monotonic() + REST_S
+                return
+            self._life.hand_segment(0, Ledger.BYTES, True, 0, fd)
+            self.borrower = Borrower(Ledger(mapping, upwards=True))
+            self.lender = Lender(Ledger(mapping, upwards=False), self._grow)
+
+    def _grow(self, size: int) -> bool:
+        """Make a segment that goes down, and wait a moment for the guest to have it."""
+        lender = self.lender
+        if lender is None or watcher.here or lender.awaited(size):
+            return False
+        made = self._create(size, True)
+        if made is None:
+            return False
+        number, mapping, fd = made
+        segment = Segment(number, mapping)
+        lender.add(segment)
+        self._life.hand_segment(number, size, False, 0, fd)
+        if self._closed:
+            lender.close()
+            return False
+        limit = calling.deadline.get()
+        wait = WAIT_S if limit is None else max(0.0, min(WAIT_S, limit - time.monotonic()))
+        return not in_loop() and segment.there.wait(wait)
+
+    def _make_up(self, ticket: int, size: int) -> None:
+        """Make a segment that goes up."""
+        self.begin()
+        made = self._create(size, False)
+        borrower = self.borrower
+        if made is None or borrower is None:
+            self._refused += 1
+            self._life.send(Kind.NO_SEGMENT, ticket)
+            return
+        number, mapping, fd = made
+        borrower.add(number, mapping)
+        self._life.hand_segment(number, size, True, ticket, fd)
+
+    def _create(self, size: int, downwards: bool) -> tuple[int, segments.Mapping, int] | None:
+        if self._closed or time.monotonic() < self._rest_until or not self._reserve(size):
+            return None
+        try:
+            mapping, fd = segments.create(size, downwards)
+        except OSError:
+            self._rest_until = time.monotonic() + REST_S
+            self._give_back(size)
+            return None
+        if self._closed:
+            close_quietly(fd)
+            return None
+        return next(self._numbers), mapping, fd
+
+    def _reserve(self, size: int) -> bool:
+        """Take so much of the budget; segments that lie idle make room."""
+        lender, borrower = self.lender, self.borrower
+        if lender is None or borrower is None or size > BUDGET:
+            return False
+        with self._lock:
+            missing = self.size + size - BUDGET
+            if missing > 0 or len(lender) + len(borrower) >= MOST:
+                gone, won = lender.evict(max(missing, 1))
+                if gone:
+                    self.size -= won
+                    self._life.send(Kind.DROP_SEGMENT, gone)
+            if self.size + size > BUDGET or len(lender) + len(borrower) >= MOST:
+                return False
+            self.size += size
+            return True
+
+    def _give_back(self, size: int) -> None:
+        with self._lock:
+            self.size -= size
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """The domain has ended: let go of everything but what somebody still looks at."""
+        self._closed = True
+        lender, borrower = self.lender, self.borrower
+        self.size = 0
+        if lender is not None:
+            lender.close()
+        if borrower is not None:
+            borrower.close()
