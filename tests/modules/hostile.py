@@ -197,3 +197,43 @@ def lying_stream(how: str) -> Any:
     answers = {"empty": [[], 0, None], "many": [[1] * 5000, 0, None], "shape": "rubbish", "error": [[], 2, "rubbish"]}
     streams.Puller.pull = lambda *_: answers[how]  # type: ignore[assignment,method-assign]  # that is the attack
     return iter(range(10))
+
+
+# -- shared memory -----------------------------------------------------------------------------------------------------
+
+
+def lease(length: int, *changed: Any) -> None:
+    """Answer with a lease of which one field, named by its position, is another one than the true."""
+    from cloister.wire.scalars import _SEGMENT, SEGMENT_CODE
+
+    exchange = _exchange()
+    placed = exchange.lend(memoryview(bytes(length)))
+    while placed is None:
+        placed = exchange.lend(memoryview(bytes(length)))
+    fields = [0, *placed.fields]
+    for position, value in zip(changed[::2], changed[1::2], strict=True):
+        fields[position] = value
+    codec = Codec()
+    leaf = codec.packing.ext_type(SEGMENT_CODE, _SEGMENT.pack(*fields))
+    body = codec.packing.packer().pack([1, leaf])
+    _write(descriptors.LANE_WRITER, b"".join(frames.serialize(Kind.REPLY, body)))
+    _wait()
+
+
+def rubbish_ledger(length: int) -> int:
+    """Write rubbish over all of the ledger; return how long the lent buffer is."""
+    exchange = _exchange()
+    exchange.lend(memoryview(bytes(length)))
+    for ledger in (exchange.lender._ledger, exchange.borrower._ledger):
+        for words in (ledger.sent, ledger.taken, ledger.returned):
+            for slot in range(len(words)):
+                words[slot] = random.getrandbits(32)
+    return length
+
+
+def _exchange() -> Any:
+    import gc
+
+    from cloister.guest.host_segments import HostSegments
+
+    return next(found for found in gc.get_objects() if isinstance(found, HostSegments))

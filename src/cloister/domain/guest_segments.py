@@ -180,8 +180,10 @@ class GuestSegments(Exchange):
         """The domain has ended: let go of everything but what somebody still looks at."""
         self._closed = True
         lender, borrower = self.lender, self.borrower
+        self.lender = self.borrower = None
         self.size = 0
         if lender is not None:
+            self._refused += lender.missed
             lender.close()
         if borrower is not None:
             borrower.close()
