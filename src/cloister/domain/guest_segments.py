@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,8 +53,14 @@ class GuestSegments(Exchange):
         self._able = self._closed = False
         self._rest_until = 0.0
         self._refused = 0
-        self.size = 0
+        self._made = 0
+        self._given_back: deque[int] = deque()
+        """Sizes of segments that are no more, and are not yet subtracted: the watcher's thread takes no lock here."""
+
+    @property
+    def size(self) -> int:
         """Bytes of all segments."""
+        return 0 if self._closed else self._made - sum(self._given_back)
 
     @property
     def missed(self) -> int:
@@ -89,7 +96,7 @@ class GuestSegments(Exchange):
             size = lender.remove(number)
             if size:  # it could not be mapped over there
                 self._rest_until = time.monotonic() + REST_S
-            self._give_back(size + borrower.remove(number))
+            self._given_back.append(size + borrower.remove(number))
 
     # -- making them -------------------------------------------------------------------------------------------------
 
@@ -146,7 +153,7 @@ class GuestSegments(Exchange):
             mapping, fd = segments.create(size, downwards)
         except OSError:
             self._rest_until = time.monotonic() + REST_S
-            self._give_back(size)
+            self._given_back.append(size)
             return None
         if self._closed:
             close_quietly(fd)
@@ -159,20 +166,18 @@ class GuestSegments(Exchange):
         if lender is None or borrower is None or size > BUDGET:
             return False
         with self._lock:
-            missing = self.size + size - BUDGET
+            while self._given_back:
+                self._made -= self._given_back.popleft()
+            missing = self._made + size - BUDGET
             if missing > 0 or len(lender) + len(borrower) >= MOST:
                 gone, won = lender.evict(max(missing, 1))
                 if gone:
-                    self.size -= won
+                    self._made -= won
                     self._life.send(Kind.DROP_SEGMENT, gone)
-            if self.size + size > BUDGET or len(lender) + len(borrower) >= MOST:
+            if self._made + size > BUDGET or len(lender) + len(borrower) >= MOST:
                 return False
-            self.size += size
+            self._made += size
             return True
-
-    def _give_back(self, size: int) -> None:
-        with self._lock:
-            self.size -= size
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -181,7 +186,6 @@ class GuestSegments(Exchange):
         self._closed = True
         lender, borrower = self.lender, self.borrower
         self.lender = self.borrower = None
-        self.size = 0
         if lender is not None:
             self._refused += lender.missed
             lender.close()

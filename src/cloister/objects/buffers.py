@@ -62,7 +62,7 @@ COPIED_BY_NUMPY: Final = 1024 * 1024
 
 
 def size_for(length: int) -> int:
-    """The size of the segment for so many bytes: at most a quarter more, so that segments fit again and again."""
+    """The size of the segment for so many bytes: at most a quarter more, so that others fit into it as well."""
     size = SMALLEST
     while size < length:
         size *= 2
