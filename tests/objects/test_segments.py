@@ -82,7 +82,9 @@ def test_array_is_read_only_where_it_arrives(domain: cloister.Domain) -> None:
     made = domain.call("buffers_inside:count", LENGTH)
     with pytest.raises(ValueError, match="read-only"):
         made[0] = 1.0
-    assert sorted(domain.call("buffers_inside:segment_maps")) == ["r--s", "rw-s", "rw-s"]  # down, ledger, up
+    maps = domain.call("buffers_inside:segment_maps")
+    assert maps.count("rw-s") == 2  # the ledger, and what it lends itself
+    assert set(maps) == {"r--s", "rw-s"}
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
