@@ -202,8 +202,8 @@ def lying_stream(how: str) -> Any:
 # -- shared memory -----------------------------------------------------------------------------------------------------
 
 
-def lease(length: int, *changed: Any) -> None:
-    """Answer with a lease of which one field, named by its position, is another one than the true."""
+def loan(length: int, *changed: Any) -> None:
+    """Answer with a loan of which one field, named by its position, is another one than the true."""
     from cloister.wire.scalars import _SEGMENT, SEGMENT_CODE
 
     exchange = _exchange()

@@ -305,23 +305,23 @@ def test_threads_at_once(domain: cloister.Domain) -> None:
     [[1, 999], [1, 0], [2, 64], [2, 1], [3, 2**64 - 64], [3, 0], [4, 1024], [5, 0], [0, 3], [0, 2]],
     ids=str,
 )
-def test_lying_lease_ends_the_guest(setup: cloister.Setup, changed: list[int]) -> None:
+def test_lying_loan_ends_the_guest(setup: cloister.Setup, changed: list[int]) -> None:
     """A segment, offset, length, slot or kind that does not exist is a bad message; nothing is touched."""
     domain = cloister.Domain("liar", setup=setup)
     with pytest.raises(DomainCrashed) as crash:
-        domain.call("hostile:lease", MIB, *changed)
+        domain.call("hostile:loan", MIB, *changed)
     assert crash.value.report.reason is Reason.BAD_MESSAGE
 
 
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
-        (35, [1, -1]),
-        (35, [1, 2**60]),
-        (36, ["x"]),
-        (38, [["x"]]),
-        (34, [1, 65536, True, 1]),
-        (37, [1]),
+        (43, [1, -1]),
+        (43, [1, 2**60]),
+        (44, ["x"]),
+        (46, [["x"]]),
+        (42, [1, 65536, True, 1]),
+        (45, [1]),
     ],
 )
 def test_malformed_message_ends_the_guest(setup: cloister.Setup, kind: int, body: list[Any]) -> None:
@@ -350,7 +350,7 @@ def test_guest_that_drops_what_it_reads(setup: cloister.Setup) -> None:
         array = domain.call("buffers_inside:count", LENGTH)
         domain.call("buffers_inside:keep", numbers())
         with pytest.raises(CallTimeout), cloister.timeout(0.3):
-            domain.call("hostile:on_control", 38, [list(range(300))])
+            domain.call("hostile:on_control", 46, [list(range(300))])
         wait_until(lambda: domain.status().shared_memory == 0)
         assert np.array_equal(array, numbers())
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from cloister.pipes.segments import Mapping
 
-__all__ = ["ALIGNMENT", "MAX_SEGMENT", "Borrower", "Loan", "Ledger", "Lender", "Segment", "in_loop", "size_for"]
+__all__ = ["ALIGNMENT", "MAX_SEGMENT", "Borrower", "Ledger", "Lender", "Loan", "Segment", "in_loop", "size_for"]
 
 SLOTS: Final = 1024
 """Loans of one direction that may be open at once."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cloister.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from cloister.objects.buffers import Borrower, Loan, Lender
+    from cloister.objects.buffers import Borrower, Lender, Loan
 
 __all__ = ["Exchange"]
 
