@@ -181,6 +181,7 @@ def test_fork_of_the_host_keeps_what_it_sees(domain: cloister.Domain) -> None:
     """What was lent when this process was forked is not rewritten under the child, and the child gives nothing back."""
     array = domain.call("buffers_inside:count", LENGTH)
     held = domain._life.peer.segments.borrower
+    assert held is not None
     ask, tell = os.pipe()
     child = os.fork()
     if not child:
@@ -230,7 +231,9 @@ def test_guest_gives_up_idle_segments_for_others(domain: cloister.Domain, monkey
     del kept
     large = domain.call("buffers_inside:count", 3 * LENGTH)
     assert np.array_equal(large, numbers(0, 3 * LENGTH))
-    assert domain._life.peer.segments.borrower.held == 1
+    borrower = domain._life.peer.segments.borrower
+    assert borrower is not None
+    assert borrower.held == 1
 
 
 @pytest.mark.parametrize("error", [OSError(24, "Too many open files"), OSError(12, "Cannot allocate memory")])
