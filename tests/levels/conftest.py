@@ -61,7 +61,7 @@ def make(level: str, modules: None) -> Iterator[Make]:
             try:
                 domain._life.unload()
             except CannotUnload:
-                domain._life.unload()
+                assert domain._life.wait_ended(20)
 
 
 @pytest.fixture

@@ -333,7 +333,7 @@ def test_a_domain_that_refuses_to_end(make: Make, tmp_path: Path, level: str) ->
     with pytest.raises(DomainUnloaded):
         domain.call("conformance:echo", 1)
     free.touch()
-    domain._life.unload()
+    assert domain._life.wait_ended(20)
     assert domain.state.value == "ended"
 
 

@@ -17,6 +17,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from cloister.guest.threads import daemons
+
 __all__ = ["Crew", "Queue", "begin_anew", "run_all_here"]
 
 IDLE_S = 0.02
@@ -51,7 +53,7 @@ class Crew:
             elif self._threads < self._size:
                 self._threads += 1
                 try:
-                    threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                    threading.Thread(target=self._work, name=self._name, daemon=daemons()).start()
                 except RuntimeError:
                     self._threads -= 1
 

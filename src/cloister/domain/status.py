@@ -7,29 +7,38 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cloister.domain import diagnosis
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
 
-__all__ = ["Allocated", "Status", "guarantees_of", "look_at"]
+__all__ = ["GUARANTEES", "Allocated", "Status", "guarantees_of", "look_at"]
 
-_PROCESS = {
-    "own objects, values copied at the wall": "a process of its own; a codec that shares nothing",
-    "unhandled exception stays inside": "a process of its own",
-    "own modules, own sys.path": "an interpreter of its own",
-    "own interpreter lock": "an interpreter of its own",
-    "native crash, os._exit, out of memory stay inside": "a process of its own",
-    "can always be stopped": "SIGKILL to its process group and descendants",
-    "own Python, own dependencies": "Setup(python=...)",
+_COPIES = "a codec that shares nothing: values are copied, objects stay where they are"
+_INTERPRETER = "an interpreter of its own"
+_PROCESS = "a process of its own"
+
+GUARANTEES: Final[dict[str, dict[str, str]]] = {
+    "own objects, values copied at the wall": {"thread": _COPIES, "interpreter": _COPIES, "process": _COPIES},
+    "unhandled exception stays inside": {
+        "thread": "threads of its own, whose exceptions go to the caller or to an event",
+        "interpreter": _INTERPRETER,
+        "process": _PROCESS,
+    },
+    "own modules, own sys.path": {"interpreter": _INTERPRETER, "process": _PROCESS},
+    "own interpreter lock": {"interpreter": _INTERPRETER, "process": _PROCESS},
+    "native crash, os._exit, out of memory stay inside": {"process": _PROCESS},
+    "can always be stopped": {"process": "SIGKILL to its process group and descendants"},
+    "own Python, own dependencies": {"process": "Setup(python=..., venv=..., requirements=...)"},
 }
+"""The table of the documents: each line, and what enforces it at the levels that promise it."""
 
 
 def guarantees_of(level: str) -> dict[str, str]:
     """What a level holds back, each with what enforces it."""
-    return dict(_PROCESS) if level == "process" else {}
+    return {line: by[level] for line, by in GUARANTEES.items() if level in by}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +93,12 @@ def look_at(life: Life) -> Status:
     now = time.monotonic()
     report = life.report
     vitals = life.guard.vitals
-    if report is None:
-        cpu, _ = diagnosis.cpu_and_state(life.process.pid)
-    else:
-        cpu = report.cpu_seconds
+    cpu = memory = peak = None  # of a domain in this process nobody knows its share
+    if report is not None:
+        cpu, peak = report.cpu_seconds, report.peak_memory
+    elif not life.inside:
+        pid = life.process.pid
+        (cpu, _), memory, peak = diagnosis.cpu_and_state(pid), diagnosis.memory(pid), diagnosis.peak_memory(pid)
     return Status(
         name=life.name,
         state=life.state.value,
@@ -95,8 +106,8 @@ def look_at(life: Life) -> Status:
         python=life.python,
         uptime=now - life.started if report is None else report.seconds,
         cpu_seconds=cpu,
-        memory=diagnosis.memory(life.process.pid) if report is None else None,
-        peak_memory=diagnosis.peak_memory(life.process.pid) if report is None else report.peak_memory,
+        memory=memory,
+        peak_memory=peak,
         last_beat=now - vitals.last_beat,
         responsive=not vitals.unresponsive,
         suspended=life.suspension.on and report is None,

@@ -136,7 +136,7 @@ class Guest:
             if self._loop is not None:
                 self._loop.run()
                 sys.exit(0)  # it has ended by itself, as a program does whose loop ends
-            while (offer := self._lanes.get()) is not None and not main.stopping:
+            while not main.stopping and (offer := self._lanes.get()) is not None:
                 if offer.accept():
                     self._peer.serve_lane(offer.number, offer.end, main)
         except StopRequested:

@@ -21,7 +21,7 @@ from cloister.guest.boot import Guest
 from cloister.guest.control import INSIST_S, Control
 from cloister.guest.interrupts import LOOKS, MainThread, StopRequested, raise_in
 from cloister.guest.service import NAMESPACE
-from cloister.guest.threads import Threads
+from cloister.guest.threads import Threads, allow_no_daemons
 
 if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
@@ -165,7 +165,8 @@ class _InInterpreter(_Inside):
     """It has modules of its own. Its interpreter allows no daemon threads; it is closed after the last one."""
 
     def __init__(self, control: _Control, main: _Main, setup: dict[str, Any], first: LaneEnd) -> None:
-        super().__init__(control, main, setup, first, Threads(daemon=False))
+        allow_no_daemons()
+        super().__init__(control, main, setup, first)
 
     def _settle(self) -> None:
         sys.path[:] = [*self._setup["search"], *self._setup["path"]]

@@ -13,15 +13,29 @@ from collections.abc import Callable
 
 from cloister.guest.interrupts import Interrupted, StopRequested
 
-__all__ = ["Threads"]
+__all__ = ["Threads", "allow_no_daemons", "daemons"]
+
+_daemons = True
+
+
+def daemons() -> bool:
+    """Whether this interpreter allows daemon threads; one that shares its process with others does not."""
+    return _daemons
+
+
+def allow_no_daemons() -> None:
+    """This interpreter allows none. Called once, before any thread is started."""
+    global _daemons
+    _daemons = False
 
 
 class Threads:
     """The serving threads of one guest."""
 
-    def __init__(self, begin: Callable[[], object] = lambda: None, *, daemon: bool = True) -> None:
-        """`begin` is called first on each thread. `daemon`: the interpreter does not wait for them when it ends."""
-        self.daemon = daemon
+    def __init__(self, begin: Callable[[], object] = lambda: None) -> None:
+        """`begin` is called first on each thread."""
+        self.daemon = daemons()
+        """Whether the interpreter does not wait for them when it ends."""
         self._begin = begin
         self._changed = threading.Condition(threading.RLock())  # a finalizer may start one while it is held
         self._living: set[threading.Thread] = set()
