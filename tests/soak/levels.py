@@ -10,6 +10,8 @@ import gc
 import os
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cloister.domain.domain import Domain
@@ -50,7 +52,9 @@ def main() -> None:
     """Run it from the command line."""
     level = sys.argv[1] if len(sys.argv) > 1 else "thread"
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 500
-    kinds = [("domains", lambda: one(level))] + ([("bare interpreters", bare)] if level == "interpreter" else [])
+    kinds: list[tuple[str, Callable[[], None]]] = [("domains", partial(one, level))]
+    if level == "interpreter":
+        kinds.append(("bare interpreters", bare))
     for name, make in kinds:
         for _ in range(max(10, count // 10)):
             make()
