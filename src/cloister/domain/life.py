@@ -141,7 +141,7 @@ class Life:
                 raise
         except (OSError, RuntimeError) as error:
             temporary.remove(*self._folders)
-            raise StartFailed(f"domain {name!r} could not be started: {error}") from error
+            raise StartFailed(f"domain {name!r} could not be started: {error}{living.advice(error)}") from error
         self.output = Output(self, options.echo)
         self.guard = Guard(self)
         self.listener = Listener(self)
