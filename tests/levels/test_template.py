@@ -33,7 +33,12 @@ def like(**options: Any) -> template.Likeness:
 def test_what_makes_domains_alike() -> None:
     """The same set-up is alike; variables and preloads make a difference, a temporary folder makes none."""
     assert like().key == like().key == like(extra_env={"TMPDIR": "/elsewhere"}).key
-    kinds = [{}, {"extra_env": {"A": "1"}}, {"preload": ["json"]}, {"preload": ["json"], "path": ["/tmp"]}]
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"extra_env": {"A": "1"}},
+        {"preload": ["json"]},
+        {"preload": ["json"], "path": ["/tmp"]},
+    ]
     assert len({like(**kind).key for kind in kinds}) == len(kinds)
     assert like(path=["/tmp"]).key == like().key  # nothing is imported, so each finds its own
 
