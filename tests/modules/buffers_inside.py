@@ -65,7 +65,12 @@ def unlock(array: Any) -> None:
 def no_more_descriptors(more: bool) -> None:
     """Let this process open descriptors, or none."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256 if more else 8, hard))
+    if more:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        return
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
 
 
 def map_nothing() -> None:
