@@ -1,6 +1,6 @@
 """Application domains, as .NET's books show them: the default domain, a created one, and one on a thread of its own.
 
-Run it: python examples/appdomain_walkthrough.py [--level process]
+Run it: python examples/appdomain_walkthrough.py [--level thread|interpreter|process]
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 import cloister
 
 FOLDER = Path(__file__).parent / "walkthrough"
-SETUP = cloister.Setup(path=[FOLDER])
 
 
 def in_the_default_domain() -> None:
@@ -24,7 +23,7 @@ def in_the_default_domain() -> None:
 
 
 def in_created_domain_1(level: str) -> None:
-    with cloister.Domain("CreatedDomain1", level=level, setup=SETUP) as domain:
+    with cloister.Domain("CreatedDomain1", level=level) as domain:
         handle = domain.create_handle("customers:Customers")
         copy = handle.unwrap()
         print("2. by value:", cloister.is_proxy(handle), cloister.is_proxy(copy), copy.list())
@@ -43,7 +42,7 @@ def in_created_domain_1(level: str) -> None:
 
 
 def in_created_domain_2(level: str) -> None:
-    with cloister.Domain("CreatedDomain2", level=level, setup=SETUP) as domain:
+    with cloister.Domain("CreatedDomain2", level=level) as domain:
         code = domain.run_module("make_reservation", ["MakeReservation"])
     print("   the thread has its exit code:", code, "- Hotel is loaded here:", "hotel" in sys.modules)
 

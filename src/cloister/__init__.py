@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from cloister.objects.leases import Lease, lease
     from cloister.objects.marks import by_reference, code, pickled, share, stream
     from cloister.objects.proxies import is_proxy
+    from cloister.objects.signals import Connection, Signal
     from cloister.report import Reason, Report
     from cloister.travel import trace_context, tracing, travels
     from cloister.wire.registry import by_value
@@ -76,6 +77,7 @@ __all__ = [
     "CallTimeout",
     "CannotUnload",
     "CloisterError",
+    "Connection",
     "Context",
     "ContextBound",
     "ContextCall",
@@ -115,6 +117,7 @@ __all__ = [
     "Report",
     "SandboxUnavailable",
     "Setup",
+    "Signal",
     "StartFailed",
     "Synchronization",
     "VersionMismatch",
@@ -159,6 +162,7 @@ _MODULES = {
 }
 _ERRORS = "cloister.errors"
 _HOMES = {
+    "Connection": "cloister.objects.signals",
     "Context": "cloister.contexts.context",
     "ContextBound": "cloister.contexts.bound",
     "ContextCall": "cloister.contexts.rules",
@@ -179,6 +183,7 @@ _HOMES = {
     "Reason": "cloister.report",
     "Report": "cloister.report",
     "Setup": "cloister.domain.setup",
+    "Signal": "cloister.objects.signals",
     "Synchronization": "cloister.contexts.rules",
     "Watchdog": "cloister.domain.setup",
     "by_reference": "cloister.objects.marks",

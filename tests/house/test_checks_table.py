@@ -1,0 +1,34 @@
+"""The table of what is proved is what the tests say, and leaves no check out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools.checks_table import PAGE, collect, page
+
+
+def test_every_check_is_named_by_a_test() -> None:
+    """Each check of the designs is proved by a test that names it."""
+    assert [name for name, proof in collect().items() if not proof.files] == []
+
+
+def test_the_page_of_checks_is_up_to_date() -> None:
+    """The page is what `tools/checks_table.py` writes: run it where this fails."""
+    assert PAGE.read_text(encoding="utf-8") == page(collect()), "run tools/checks_table.py"
+
+
+def test_a_docstring_that_names_no_check_of_ours_is_refused(tmp_path: Path) -> None:
+    """A check that does not exist, in a docstring, is told with its file; what names one is found with its level."""
+    folder = tmp_path / "tests"
+    (folder / "levels").mkdir(parents=True)
+    (folder / "levels" / "test_one.py").write_text(
+        'def test_one(level):\n    """S14, O05: it holds."""\n', encoding="utf-8"
+    )
+    proofs = collect(folder)
+    assert proofs["S14"].levels == {"thread", "interpreter", "process"}
+    assert proofs["O05"].files == ["tests/levels/test_one.py"]
+    (folder / "test_two.py").write_text('def test_two():\n    """S99: it does not."""\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="test_two names S99"):
+        collect(folder)
