@@ -1,4 +1,4 @@
-"""The example of application domains, at every level: what it prints is one text, but for what a level can't promise."""
+"""The example of application domains, at every level: one text is printed, but for what a level can't promise."""
 
 from __future__ import annotations
 
