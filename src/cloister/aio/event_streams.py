@@ -27,7 +27,7 @@ class LoopEventStream(Generic[E]):
         self._loop = asyncio.get_running_loop()
         self._waiters: set[asyncio.Future[None]] = set()
         self._called = False
-        self.buffer = EventBuffer(kinds, max_waiting, self._wake)
+        self.buffer: EventBuffer = EventBuffer(kinds, max_waiting, self._wake)
 
     @property
     def dropped(self) -> int:

@@ -40,12 +40,12 @@ class EventBuffer:
         self._kinds, self._most, self._woken = kinds, most, woken
         self._begin_lock()
         self._events: deque[Any] = deque()
-        self.finished = False
+        self.finished: bool = False
         """No event will come any more."""
-        self.dropped = 0
+        self.dropped: int = 0
 
     def _begin_lock(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
 
     def offer(self, event: Event) -> None:
         """Take an event in, where it is of a type that is wanted."""
@@ -92,7 +92,7 @@ class EventStream(Generic[E]):
     """The events of one domain, in their order; made by `Domain.events`."""
 
     def __init__(self, kinds: tuple[type[Event], ...], max_waiting: int) -> None:
-        self.buffer = EventBuffer(kinds, max_waiting, self._wake)
+        self.buffer: EventBuffer = EventBuffer(kinds, max_waiting, self._wake)
         self._condition = threading.Condition(self.buffer.lock)
 
     @property

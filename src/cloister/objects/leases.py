@@ -44,7 +44,9 @@ class Lease:
     """The terms of a lease; made by `lease`. Call it with a class, as a decorator, or with an object to hand over."""
 
     def __init__(self, seconds: float, renew_on_call: float, sponsor: Callable[[Any], float | None] | None) -> None:
-        self.seconds, self.renew_on_call, self.sponsor = seconds, renew_on_call, sponsor
+        self.seconds: float = seconds
+        self.renew_on_call: float = renew_on_call
+        self.sponsor: Callable[[Any], float | None] | None = sponsor
 
     def __call__(self, what: T) -> T:
         """Give these terms to all objects of a class, or to one object, which is handed over as by `share`."""
