@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 from tests import leaks
+from tests.tracing import untraced_guests as untraced_guests  # a fixture
 
 # The same examples every time: a red suite is red for everybody. HYPOTHESIS_PROFILE=explore looks for new ones.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, print_blob=True)

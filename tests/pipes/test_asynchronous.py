@@ -67,7 +67,7 @@ def test_accept_connect_read_and_write_are_awaited(run: Run) -> None:
                 await client.write_string("안녕")
                 assert await reading == "안녕"
                 assert client.peer == (os.getpid(), os.geteuid())
-            assert threading.active_count() == threads
+            assert threading.active_count() <= threads
             assert server.name in repr(server)
             assert os.path.exists(server.path)
             server.fileno()
