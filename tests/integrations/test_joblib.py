@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -61,8 +62,8 @@ def test_exception_and_crash_reach_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         parallel()(joblib.delayed(divmod)(1, number) for number in (1, 0, 1))
     with pytest.raises(DomainCrashed) as caught:
-        parallel()(joblib.delayed(os._exit)(code) for code in (7,) * 3)
-    assert caught.value.report.exit_code == 7
+        parallel()(joblib.delayed(signal.raise_signal)(number) for number in (signal.SIGKILL,) * 3)
+    assert caught.value.report.signal == signal.SIGKILL
     assert parallel()(joblib.delayed(abs)(number) for number in (-1, -2)) == [1, 2]
 
 
