@@ -38,6 +38,7 @@ def test_suspended_domain_is_not_unresponsive(make: Make, journal: Journal) -> N
     domain.resume()
     assert domain.eval("6 * 7") == 42
     assert not domain.status().suspended
+    journal.wait_for(events.Resumed)
     assert journal.kinds() == ["Connected", "Ready", "Suspended", "Resumed"]
     beats = domain._life.guard.vitals.beats
     wait_until(lambda: domain._life.guard.vitals.beats > beats + 1)
