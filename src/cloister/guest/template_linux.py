@@ -30,7 +30,6 @@ kills a guest's group before it lets the kernel forget the guest, so that the gr
 
 from __future__ import annotations
 
-import faulthandler  # noqa: F401 - each guest imports it
 import gc
 import os
 import platform
@@ -74,6 +73,8 @@ _ABOVE: Final = 32
 
 def main() -> None:
     """Be a template; in each guest that is forked, be that guest."""
+    import faulthandler  # noqa: F401 - each guest needs it; not where this file is loaded: a sub-interpreter refuses it
+
     template = _Template()
     if template.prepare() and template.serve():
         boot.serve()
