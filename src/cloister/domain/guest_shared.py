@@ -16,8 +16,8 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from cloister.errors import MarshalError, ProtocolError
-from cloister.lanes.conversation import Call, raise_frame, read_call, reply_frame
+from cloister.errors import ProtocolError
+from cloister.lanes.conversation import Call, answer_frame, read_call
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
 from cloister.levels.watcher import watcher
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cloister.domain.crew import Crew
     from cloister.domain.life import Life
     from cloister.pipes.duplex import LaneEnd
-    from cloister.wire.frames import Buffer, Frame
+    from cloister.wire.frames import Frame
     from cloister.wire.values import Codec
 
 __all__ = ["Answer", "GuestShared"]
@@ -160,7 +160,7 @@ class GuestShared:
             codecs = self._spare.pop()
         except IndexError:
             codecs = self._life.peer.shared_codecs()[1:]
-        self._out.put(self._encode(codecs, number, value, error, copy))
+        self._out.put(answer_frame(codecs, number, value, error, copy, self._life.peer.describe))
         self._spare.append(codecs)
         self._out.flush()  # a guest that does not read holds up its own calls, and nothing else
         with self._lock:
@@ -168,14 +168,3 @@ class GuestShared:
             held_up = not self._watching and not self._reading
         if held_up:
             watcher.soon(self._await)
-
-    def _encode(
-        self, codecs: tuple[Codec, Codec], number: int, value: Any, error: BaseException | None, copy: bool
-    ) -> list[Buffer]:
-        saying, copying = codecs
-        if error is None:
-            try:
-                return reply_frame(copying if copy else saying, number, value)
-            except MarshalError as refused:
-                error = refused
-        return raise_frame(saying, number, self._life.peer.describe(error))

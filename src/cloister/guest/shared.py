@@ -24,11 +24,11 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.errors import CallCancelled, MarshalError, ProtocolError
+from cloister.errors import CallCancelled, ProtocolError
 from cloister.guest import pool
 from cloister.guest.coroutines import Started, is_coroutine
 from cloister.guest.interrupts import Interrupted, Running, StopRequested
-from cloister.lanes.conversation import Call, part_frame, raise_frame, read_call, reply_frame
+from cloister.lanes.conversation import Call, answer_frame, part_frame, read_call
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
 from cloister.lanes.watch import Ready, Watch
@@ -38,7 +38,7 @@ from cloister.wire.messages import Kind
 if TYPE_CHECKING:
     from cloister.guest.host import HostPeer
     from cloister.pipes.duplex import LaneEnd
-    from cloister.wire.frames import Buffer, Frame
+    from cloister.wire.frames import Frame
     from cloister.wire.values import Codec
 
 __all__ = ["SharedServing"]
@@ -287,7 +287,7 @@ class SharedServing:
         if self._ended or self._peer.stopping or isinstance(error, StopRequested):
             return  # the domain ends, and its host tells the caller so
         codecs = self._take_codecs()
-        self._out.put(self._encode(codecs, number, value, error, copy))
+        self._out.put(answer_frame(codecs, number, value, error, copy, self._peer.describe))
         self._spare.append(codecs)
 
     def _take_codecs(self) -> tuple[Codec, Codec]:
@@ -295,17 +295,6 @@ class SharedServing:
             return self._spare.pop()
         except IndexError:
             return self._peer.shared_codecs()[1:]
-
-    def _encode(
-        self, codecs: tuple[Codec, Codec], number: int, value: Any, error: BaseException | None, copy: bool
-    ) -> list[Buffer]:
-        saying, copying = codecs
-        if error is None:
-            try:
-                return reply_frame(copying if copy else saying, number, value)
-            except MarshalError as refused:
-                error = refused
-        return raise_frame(saying, number, self._peer.describe(error))
 
 
 class _Lent(Running):

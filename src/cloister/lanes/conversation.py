@@ -19,7 +19,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from cloister.errors import MarshalError, ProtocolError
@@ -39,6 +39,7 @@ __all__ = [
     "Call",
     "Conversation",
     "Unreadable",
+    "answer_frame",
     "call_frame",
     "number_of",
     "part_frame",
@@ -136,6 +137,27 @@ def number_of(body: bytes | memoryview) -> int:
         if size and len(body) >= 2 + size:
             return int.from_bytes(body[2 : 2 + size], "big")
     raise ProtocolError("a call or an answer begins with its number")
+
+
+def answer_frame(
+    codecs: tuple[Codec, Codec],
+    number: int,
+    value: Any,
+    error: BaseException | None,
+    copy: bool,
+    describe: Callable[[BaseException], Any],
+) -> list[Buffer]:
+    """The bytes of an answer, whichever it is: of the error where there is one, or where the value can't travel.
+
+    `codecs` are one for saying, and one for what was asked for as a copy.
+    """
+    saying, copying = codecs
+    if error is None:
+        try:
+            return reply_frame(copying if copy else saying, number, value)
+        except MarshalError as refused:
+            error = refused
+    return raise_frame(saying, number, describe(error))
 
 
 def read_call(codec: Codec, frame: Frame, expected: int) -> Call | Unreadable:
