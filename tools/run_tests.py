@@ -26,6 +26,10 @@ CORE = ["--core", "-m", "not slow", *(f"--ignore=tests/{place}" for place in NOT
 SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses=4", "--dist=loadfile"]
 
 
+# The floor of the coverage is asked for by itself.
+NO_FLOOR = ["--cov-fail-under=0"]
+
+
 def run_everything() -> int:
     """Run the suite on each Python. Return 0 when all of them passed, otherwise 1."""
     worst = _twice(main_environment(), ["--cov", "--cov-report=term"], [])
@@ -46,17 +50,19 @@ def _twice(interpreter: Path, arguments: list[str], again: list[str]) -> int:
     On a busy machine a test of a time-out may fail by the machine's fault. What passes only then is named by the first
     run's summary, and is to be mended.
     """
-    if not _pytest(interpreter, [*SIDE_BY_SIDE, *arguments]):
-        return 0
-    print("\nWhat has failed, once more and alone:", flush=True)
-    return _pytest(interpreter, ["--last-failed", "--last-failed-no-failures=none", *again])
+    failed, uncovered = _pytest(interpreter, [*SIDE_BY_SIDE, *arguments])
+    if failed:
+        print("\nWhat has failed, once more and alone:", flush=True)
+        failed, _ = _pytest(interpreter, ["--last-failed", "--last-failed-no-failures=none", *again])
+    return max(failed, uncovered)
 
 
 def _name(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def _pytest(interpreter: Path, arguments: list[str]) -> int:
+def _pytest(interpreter: Path, arguments: list[str]) -> tuple[int, int]:
+    """Run pytest. Return 1 or 0 for its tests, and 1 or 0 for a coverage below the floor, where that is measured."""
     # Two runs of one checkout at once must not write into each other's figures.
     data = CHECKOUT / ".cache" / "coverage"
     data.mkdir(parents=True, exist_ok=True)
@@ -67,17 +73,21 @@ def _pytest(interpreter: Path, arguments: list[str]) -> int:
     subprocess.run([str(interpreter), "-m", "compileall", "-q", "src", "tests/modules"], cwd=CHECKOUT, check=False)
     try:
         done = subprocess.run(
-            [str(interpreter), "-m", "pytest", *arguments], cwd=CHECKOUT, env=environment, check=False
+            [str(interpreter), "-m", "pytest", *arguments, *NO_FLOOR], cwd=CHECKOUT, env=environment, check=False
         )
+        uncovered = 0
+        if "--cov" in arguments:  # the floor is in pyproject.toml; a test that failed must not hide it
+            report = [str(interpreter), "-m", "coverage", "report", "--format=total"]
+            uncovered = subprocess.run(report, cwd=CHECKOUT, env=environment, check=False).returncode
     finally:
         for file in data.glob(f"data-{os.getpid()}*"):
             file.unlink(missing_ok=True)
     # An empty suite (5) is a failure too: it proves nothing.
-    return min(done.returncode, 1)
+    return min(done.returncode, 1), min(uncovered, 1)
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(_pytest(main_environment(), sys.argv[1:]) if sys.argv[1:] else run_everything())
+        sys.exit(_pytest(main_environment(), sys.argv[1:])[0] if sys.argv[1:] else run_everything())
     except EnvironmentFailed as error:
         sys.exit(f"tools/run_tests.py: {error}")
