@@ -142,7 +142,7 @@ class LoopThreads(GuestThreads):
         lane = LoopCallLane(loop, peer.converse(), self, peer)
         self._loop_lanes.add(lane)
         lane.attach(host, peer.new_number())
-        life.hand_over(lane.number, Role.GUEST, ticket, guest)
+        life.speaker.hand_over(lane.number, Role.GUEST, ticket, guest)
 
     def close(self) -> None:
         """Close every lane: the domain has ended."""

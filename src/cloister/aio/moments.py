@@ -26,7 +26,7 @@ async def wait_ready(life: Life, limit: float | None) -> None:
         return
     if not life.foreign:
         left = None if limit is None else max(0.0, limit - time.monotonic())
-        if not await _told(life.when_moved, left):
+        if not await _told(life.moments.when_moved, left):
             raise CallTimeout(f"the time for the call was up before domain {life.name!r} was ready")
         state: State = life.state
         if state is State.READY:
@@ -36,7 +36,7 @@ async def wait_ready(life: Life, limit: float | None) -> None:
 
 async def wait_ended(life: Life, timeout: float | None) -> bool:
     """Wait for the end; False where it has not come in time."""
-    return life.foreign or await _told(life.when_ended, timeout)
+    return life.foreign or await _told(life.moments.when_ended, timeout)
 
 
 async def events_handled(life: Life, timeout: float) -> bool:

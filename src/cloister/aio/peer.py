@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cloister import calling
 from cloister.aio.callbacks import LoopThreads, serving
 from cloister.aio.limited import Desk, desk, home
+from cloister.domain import broken_lanes
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.state import State
 from cloister.domain.watching import run_aside
@@ -109,7 +110,7 @@ class LoopPeer(GuestPeer):
         if self.life.state is not State.STARTING:
             return asyncio.wrap_future(context.run(self._submit_limited, *args), loop=loop)
         call = loop.create_future()
-        self.life.when_moved(lambda: _on_loop(loop, self._begin_now, call, context, args))
+        self.life.moments.when_moved(lambda: _on_loop(loop, self._begin_now, call, context, args))
         return call
 
     def _begin_now(self, call: asyncio.Future[Any], context: contextvars.Context, args: tuple[Any, ...]) -> None:
@@ -171,7 +172,7 @@ class LoopPeer(GuestPeer):
         if life.state is State.READY:
             self._open(lane)
         else:
-            life.when_moved(lambda: _on_loop(loop, self._open, lane))
+            life.moments.when_moved(lambda: _on_loop(loop, self._open, lane))
         return lane
 
     def _open(self, lane: LoopShared) -> None:
@@ -190,14 +191,14 @@ class LoopPeer(GuestPeer):
             return
         number = self.new_number()
         lane.open(host, number)
-        life.hand_over(number, Role.SHARED, 0, guest)
+        life.speaker.hand_over(number, Role.SHARED, 0, guest)
 
     def lane_over(self, lane: LoopEnd, cause: BaseException) -> None:
         """The guest has ended the lane: find out why, without holding up the loop, and tell its callers."""
         life = self.life
         if isinstance(cause, ProtocolError):
             life.end_for(Reason.BAD_MESSAGE, f"{cause} (while calls of an event loop were answered)")
-        self._follow(lane, life.ending("a call of an event loop"))
+        self._follow(lane, broken_lanes.ending(life, "a call of an event loop"))
 
     def _follow(self, lane: LoopEnd, steps: Iterator[float]) -> None:
         seconds = None if self.life.over else next(steps, None)
@@ -205,7 +206,7 @@ class LoopPeer(GuestPeer):
             lane.fail(self.life.error)
             return
         timer = lane.loop.call_later(seconds, self._follow, lane, steps)
-        self.life.when_ended(lambda: _on_loop(lane.loop, self._cut_short, lane, timer))
+        self.life.moments.when_ended(lambda: _on_loop(lane.loop, self._cut_short, lane, timer))
 
     def _cut_short(self, lane: LoopEnd, timer: asyncio.TimerHandle) -> None:
         timer.cancel()

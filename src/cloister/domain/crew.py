@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from cloister.guest.threads import daemons
 
-__all__ = ["Crew", "Queue", "begin_anew", "run_all_here"]
+__all__ = ["Crew", "Queue", "begin_anew", "run_all_here", "workers"]
 
 IDLE_S = 0.02
 """How long a thread waits for the next job before it goes. Making one costs 50 µs."""
@@ -142,6 +142,10 @@ def _run(job: Callable[[], object]) -> None:
         job()
     except Exception:
         _log.exception("a handler raised; the domain goes on")
+
+
+workers = Crew(8, "cloister-work")
+"""Runs what is ours but may take long, or run a destructor or a reducer of the user's."""
 
 
 def begin_anew() -> None:

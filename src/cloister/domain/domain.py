@@ -290,9 +290,9 @@ class Domain(DomainBase):
 
         Raises ValueError where the set-up has no `shadow_copy`.
         """
-        if self._life.shadow is None:
+        if self._life.preparation.shadow is None:
             raise ValueError("what has changed is known of a domain with Setup(shadow_copy=True)")
-        return self._life.shadow.changed()
+        return self._life.preparation.shadow.changed()
 
     def kill(self) -> None:
         """Kill the domain with all its descendants, at once. Idempotent.

@@ -55,7 +55,7 @@ class Farewell:
     def _told_here(self) -> None:
         """The handlers here have run."""
         if self.guest_wants and not self._over:
-            self._life.send(Kind.FAREWELL)
+            self._life.speaker.send(Kind.FAREWELL)
         else:
             self.go_on()
 

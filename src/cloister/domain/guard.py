@@ -59,7 +59,7 @@ class Guard:
             silent = self.vitals.look(now, cpu, state)
             if silent is not None:
                 if silent.why != "stopped":
-                    life.dump()
+                    life.speaker.dump()
                 life.at(now + min(DUMP_S, self._watchdog.beat), lambda: self._tell(silent))
         life.at(due, self._look)
 
@@ -68,7 +68,7 @@ class Guard:
         if life.over or not self.vitals.unresponsive:
             return
         self._told = True
-        stacks = life.take_stacks()
+        stacks = life.speaker.take_stacks()
         life.tell(
             events.Unresponsive(life.name, life.process.pid, silent.why, silent.missed, silent.cpu_seconds, stacks)
         )

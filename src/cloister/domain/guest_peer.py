@@ -22,6 +22,7 @@ from sys import modules
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling, travel
+from cloister.domain import broken_lanes
 from cloister.domain.crew import Crew
 from cloister.domain.guest_segments import GuestSegments
 from cloister.domain.lane_rack import LaneRack
@@ -116,9 +117,9 @@ class GuestPeer(Peer):
             finally:
                 here.lane = lane
         except LaneClosed:
-            raise self.life.ended(name) from None
+            raise broken_lanes.ended(self.life, name) from None
         except ProtocolError as error:
-            raise self.life.bad_message(error, name) from None
+            raise broken_lanes.bad_message(self.life, error, name) from None
 
     def _call_first(
         self, target: int, name: str, args: tuple[Any, ...], kwargs: Any, flags: int, limit: float | None
@@ -160,9 +161,9 @@ class GuestPeer(Peer):
                 else:
                     self._release(lane)
         except LaneClosed:
-            raise self.life.ended(name) from None
+            raise broken_lanes.ended(self.life, name) from None
         except ProtocolError as error:
-            raise self.life.bad_message(error, name) from None
+            raise broken_lanes.bad_message(self.life, error, name) from None
 
     def submit(
         self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0
@@ -175,7 +176,7 @@ class GuestPeer(Peer):
             shared = self._shared_lane()
             return shared.submit(target, name, args, kwargs, calling.options_beside(limit, name), limit)
         except LaneClosed:
-            raise self.life.ended(name) from None
+            raise broken_lanes.ended(self.life, name) from None
 
     def _submit_limited(
         self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int
@@ -201,12 +202,12 @@ class GuestPeer(Peer):
             return None
         token = next(self._tokens)
         self.life.wait_ready(calling.deadline.get())
-        self.life.send_descriptor(token, os.dup(fd))
+        self.life.speaker.send_descriptor(token, os.dup(fd))
         return token
 
     def broken(self, error: ProtocolError, name: str) -> BaseException:
         """An answer breaks the rules: end the domain."""
-        return self.life.bad_message(error, name)
+        return broken_lanes.bad_message(self.life, error, name)
 
     # -- lanes -------------------------------------------------------------------------------------------------------
 
@@ -260,7 +261,7 @@ class GuestPeer(Peer):
                 # the guest's main thread, and keep it for as long as this lane waits for it.
                 if self._main is before:
                     self._main, role = mine, self._main_role
-        self.life.hand_over(lane.number, role, 0, guest)
+        self.life.speaker.hand_over(lane.number, role, 0, guest)
         return lane
 
     def _lane(self, number: int, end: LaneEnd) -> CallLane:
@@ -308,13 +309,13 @@ class GuestPeer(Peer):
                 guest.close()
                 raise
             self._shared.append(shared)
-            self.life.hand_over(number, Role.SHARED, 0, guest)
+            self.life.speaker.hand_over(number, Role.SHARED, 0, guest)
             return shared
 
     def _shared_failed(self, cause: BaseException) -> BaseException:
         if isinstance(cause, ProtocolError):
-            return self.life.bad_message(cause, "submit")
-        return self.life.ended("submit")
+            return broken_lanes.bad_message(self.life, cause, "submit")
+        return broken_lanes.ended(self.life, "submit")
 
     def _interrupt_shared(self, future: Numbered | LoopCall, told: Callable[[CallTimeout], None] | None) -> None:
         """Tell the guest to stop a submitted call; `told` gets what its caller is to be told, when it is known."""
@@ -322,7 +323,7 @@ class GuestPeer(Peer):
         if grace is not None:
             tell = None if told is None else lambda stop: told(stop.error(name))
             self.life.stops.watch(lane, number, grace, name, tell)
-        self.life.interrupt(lane, number, main=False)
+        self.life.speaker.interrupt(lane, number, main=False)
         if grace is None and told is not None:
             told(_ASKED.outcome(name))
 
@@ -383,7 +384,7 @@ class GuestPeer(Peer):
         """Interrupt the call that the guest's main thread serves, if it serves one."""
         lane = self._main()
         if lane is not None and lane.conversation.waiting:
-            self.life.interrupt(lane.number, lane.conversation.waiting[-1], main=True)
+            self.life.speaker.interrupt(lane.number, lane.conversation.waiting[-1], main=True)
 
     # -- what a lane needs from its owner ----------------------------------------------------------------------------
 
@@ -414,7 +415,7 @@ class GuestPeer(Peer):
         """Tell the guest to stop serving a call; where the caller wants it, the domain is killed if it does not."""
         grace = calling.kill_after.get()
         stopping: Stopping = _ASKED if grace is None else self.life.stops.watch(lane.number, number, grace, name)
-        self.life.interrupt(lane.number, number, main=self._main() is lane)
+        self.life.speaker.interrupt(lane.number, number, main=self._main() is lane)
         return stopping
 
     def passes_through(self, error: BaseException) -> bool:

@@ -110,7 +110,7 @@ class GuestSegments(Exchange):
             except OSError:
                 self._rest_until = time.monotonic() + REST_S
                 return
-            self._life.hand_segment(0, Ledger.BYTES, True, 0, fd)
+            self._life.speaker.hand_segment(0, Ledger.BYTES, True, 0, fd)
             self.borrower = Borrower(Ledger(mapping, upwards=True))
             self.lender = Lender(Ledger(mapping, upwards=False), self._grow)
 
@@ -125,7 +125,7 @@ class GuestSegments(Exchange):
         number, mapping, fd = made
         segment = Segment(number, mapping)
         lender.add(segment)
-        self._life.hand_segment(number, size, False, 0, fd)
+        self._life.speaker.hand_segment(number, size, False, 0, fd)
         if self._closed:
             lender.close()
             return False
@@ -140,11 +140,11 @@ class GuestSegments(Exchange):
         borrower = self.borrower
         if made is None or borrower is None:
             self._refused += 1
-            self._life.send(Kind.NO_SEGMENT, ticket)
+            self._life.speaker.send(Kind.NO_SEGMENT, ticket)
             return
         number, mapping, fd = made
         borrower.add(number, mapping)
-        self._life.hand_segment(number, size, True, ticket, fd)
+        self._life.speaker.hand_segment(number, size, True, ticket, fd)
 
     def _create(self, size: int, downwards: bool) -> tuple[int, segments.Mapping, int] | None:
         if self._closed or time.monotonic() < self._rest_until or not self._reserve(size):
@@ -173,7 +173,7 @@ class GuestSegments(Exchange):
                 gone, won = lender.evict(max(missing, 1))
                 if gone:
                     self._made -= won
-                    self._life.send(Kind.DROP_SEGMENT, gone)
+                    self._life.speaker.send(Kind.DROP_SEGMENT, gone)
             if self._made + size > BUDGET or len(lender) + len(borrower) >= MOST:
                 return False
             self._made += size

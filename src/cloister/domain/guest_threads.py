@@ -69,17 +69,17 @@ class GuestThreads:
             host, guest = lane_pair()
         except OSError as error:
             _log.error("domain %r: a thread of its own can't call this program: %s", life.name, error)
-            life.send(Kind.NO_LANE, ticket, f"the host has no lane for this thread: {error}")
+            life.speaker.send(Kind.NO_LANE, ticket, f"the host has no lane for this thread: {error}")
             return
         number = life.peer.new_number()
         if role is Role.GUEST_SHARED:
             self._shared.add(GuestShared(life, self._crew, host, self._shared.discard, self.run_shared))
-            life.hand_over(number, role, ticket, guest)
+            life.speaker.hand_over(number, role, ticket, guest)
             return
         lane = life.peer.guest_lane(number, host)
         lane.watched = True
         self._lanes.add(lane)
-        life.hand_over(number, Role.GUEST, ticket, guest)
+        life.speaker.hand_over(number, Role.GUEST, ticket, guest)
         self._await_call(lane)
 
     def close(self) -> None:

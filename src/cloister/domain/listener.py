@@ -45,29 +45,29 @@ class Listener:
     def watch(self) -> None:
         """Listen from now on; also write what waits. Does nothing after the end."""
         life = self._life
-        if life.over or life.channel.closed:
+        if life.over or life.speaker.channel.closed:
             return
-        writing = selectors.EVENT_WRITE if life.channel.flush() else 0
+        writing = selectors.EVENT_WRITE if life.speaker.channel.flush() else 0
         watcher.watch(life.process.control.fileno(), selectors.EVENT_READ | writing, self._on_ready)
 
     def drain(self) -> None:
         """Take in what a guest that has ended left in the channel. Half a message is no error then."""
         try:
-            for frame in self._life.channel.receive(reads=64):
-                self._take(frame.kind, self._life.channel.decode(frame))
+            for frame in self._life.speaker.channel.receive(reads=64):
+                self._take(frame.kind, self._life.speaker.channel.decode(frame))
         except CloisterError:
             pass
 
     def _on_ready(self) -> None:
         life = self._life
         try:
-            for frame in life.channel.receive():
-                self._take(frame.kind, life.channel.decode(frame))
+            for frame in life.speaker.channel.receive():
+                self._take(frame.kind, life.speaker.channel.decode(frame))
         except CloisterError as error:
             life.end_for(Reason.BAD_MESSAGE, str(error))
             watcher.unwatch(life.process.control.fileno())
             return
-        if life.channel.closed:
+        if life.speaker.channel.closed:
             watcher.unwatch(life.process.control.fileno())
             life.at(time.monotonic() + CLOSED_PATIENCE_S, self._on_closed)
         else:
@@ -77,7 +77,7 @@ class Listener:
         life = self._life
         if life.over or life.stopping or life.process.has_ended():
             return
-        error = life.channel.error
+        error = life.speaker.channel.error
         detail = "it closed its control channel" if error is None else f"its control channel failed: {error}"
         _log.error("domain %r: %s", life.name, detail)
         life.end_for(Reason.BAD_MESSAGE, detail)
@@ -106,10 +106,10 @@ class Listener:
                 life.guard.beat(time.monotonic(), cpu / 1e9, [(int(lane), int(number)) for lane, number in running])
                 unsent = life.peer.unsent
                 if unsent:
-                    life.send(Kind.NO_DESCRIPTOR, [unsent.popleft() for _ in range(len(unsent))])
+                    life.speaker.send(Kind.NO_DESCRIPTOR, [unsent.popleft() for _ in range(len(unsent))])
                 dropped = life.peer.imports.take_dropped()
                 if dropped:
-                    life.send(Kind.RELEASE, dropped)
+                    life.speaker.send(Kind.RELEASE, dropped)
             case Kind.RELEASE:
                 self._work(lambda: self._release(body[0]))
             case Kind.LOG:
@@ -182,9 +182,9 @@ class Listener:
     def _send_setup(self) -> None:
         life = self._life
         try:
-            life.setup["initializer"] = start.initializer_message(life.options.setup, life.peer.version)
-            life.setup["watch"] = life.watching.for_setup()
-            life.send(Kind.SETUP, life.setup)
+            life.preparation.setup["initializer"] = start.initializer_message(life.options.setup, life.peer.version)
+            life.preparation.setup["watch"] = life.watching.for_setup()
+            life.speaker.send(Kind.SETUP, life.preparation.setup)
         except Exception as error:  # also what a reducer of the user's raises
             life.failed(error)
             life.end_for(Reason.START_FAILED, f"{type(error).__name__}: {error}")

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cloister.domain import broken_lanes
 from cloister.errors import CallTimeout, ProtocolError
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def outcome_of_guest(peer: GuestPeer, value: Any, count: int) -> Outcome:
                 return results, {place: peer.rebuild(described) for place, described in failures.items()}
         raise ProtocolError("a chunk did not come back with as many results")
     except ProtocolError as error:
-        raise peer.life.bad_message(error, "map") from None
+        raise broken_lanes.bad_message(peer.life, error, "map") from None
 
 
 def known_length(iterables: tuple[Any, ...]) -> int | None:

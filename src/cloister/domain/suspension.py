@@ -32,7 +32,7 @@ class Suspension:
         Raises the errors of the domain where it does not serve calls, LevelUnavailable where it has no process.
         """
         life = self._life
-        with life.lock:
+        with life.moments.lock:
             if life.foreign or not life.ready or life.unloaded or life.process.has_ended():
                 raise life.error()
             if isinstance(life.process, Inside):
@@ -47,7 +47,7 @@ class Suspension:
     def resume(self) -> None:
         """Let it go on. Idempotent, and nothing where it has ended. Raises WrongProcess in a forked child."""
         life = self._life
-        with life.lock:
+        with life.moments.lock:
             if life.foreign:
                 raise life.error()
             if not self.on:

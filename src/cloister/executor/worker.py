@@ -31,7 +31,7 @@ class Worker:
         """Take a domain that is ready. Raises the errors of the domain, or LaneClosed, where it has ended."""
         self.life = life
         self._lane = life.peer._shared_lane()
-        page, number = life._page, self._lane.number
+        page, number = life.speaker.page, self._lane.number
         self._items: Any = page.items if page is not None and 0 < number < page.slots else None
         self._index = 4 * number + 1
         self.work: Work | None = None
@@ -81,7 +81,7 @@ class Worker:
 
     def interrupt(self, number: int) -> None:
         """Ask it to stop the work that it got under this number; ignored where that is over."""
-        self.life.interrupt(self._lane.number, number, main=False)
+        self.life.speaker.interrupt(self._lane.number, number, main=False)
 
     def noted(self) -> int | None:
         """The item that it began last of what it was sent last, 0 for none; None where that is not known."""

@@ -23,6 +23,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cloister.domain import broken_lanes
 from cloister.domain.domain import Domain
 from cloister.domain.events import Exited
 from cloister.errors import CallCancelled, DomainCrashed, ProtocolError, StartFailed, WrongProcess
@@ -371,7 +372,7 @@ class Workforce:
             else:
                 work.fail(error)
         except ProtocolError as bad:
-            self._died(worker, work, worker.life.bad_message(bad, work.service))
+            self._died(worker, work, broken_lanes.bad_message(worker.life, bad, work.service))
             return
         worker.served += work.count
         self._failures = 0

@@ -1,0 +1,151 @@
+"""The end of one domain: its steps while it is asked for, how it is noticed, and the report.
+
+Who asks for it is in `life`, what callers are told in `diagnosis`, the last moments before it in `farewell`. Every step
+of a stop is bounded in time: ask, `stop_timeout`; dump the stacks, `DUMP_S`; kill. All but `ask` belongs to the
+watcher's thread.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cloister.domain import diagnosis, events, living
+from cloister.domain.crew import workers
+from cloister.domain.guard import DUMP_S
+from cloister.domain.state import State
+from cloister.levels.watcher import watcher
+from cloister.report import Reason, Report
+from cloister.wire.messages import Kind
+
+if TYPE_CHECKING:
+    from cloister.domain.life import Life
+
+__all__ = ["End"]
+
+_POLL_S = 0.02
+
+
+class End:
+    """The end of one life."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def watch(self) -> None:
+        """Notice it from now on, and let it come where the domain is not ready in time."""
+        process, life = self._life.process, self._life
+        for index, fd in enumerate(process.output):
+            watcher.watch(fd, selectors.EVENT_READ, partial(self._on_output, index))
+        if process.pidfd >= 0:
+            watcher.watch(process.pidfd, selectors.EVENT_READ, self._come)
+        elif life.inside:
+            life.inside.when_ended(partial(watcher.soon, self._come))
+        else:
+            self._poll()
+        if not life.building:
+            self.limit_start(life.started)
+
+    def _on_output(self, index: int) -> None:
+        output = self._life.process.output
+        if not self._life.output.read(index, output[index]):
+            watcher.unwatch(output[index])
+
+    # -- of a start that takes too long ------------------------------------------------------------------------------
+
+    def limit_start(self, now: float) -> None:
+        """Let its start have `start_timeout` seconds from now on."""
+        self._life.at(now + self._life.options.start_timeout, self._start_is_late)
+
+    def _start_is_late(self) -> None:
+        life = self._life
+        if life.state is State.STARTING:
+            life.speaker.dump()
+            life.at(time.monotonic() + DUMP_S, self._kill_unless_ready)
+
+    def _kill_unless_ready(self) -> None:
+        life = self._life
+        if life.state is State.STARTING:
+            life.end_for(Reason.START_TIMEOUT, f"it was not ready within {life.options.start_timeout:g} s")
+
+    # -- that was asked for ------------------------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Ask the guest to end; every further step follows by itself. Any thread."""
+        life = self._life
+        if not life.python:  # nothing of the user's has run in it yet
+            life.process.kill()
+            return
+        workers.run(life.process.remember_descendants)
+        life.peer.end(life.error)
+        life.speaker.send(Kind.STOP, int(life.options.stop_timeout * 1000))
+        if not life.inside:  # nothing can kill it there
+            life.at(time.monotonic() + life.options.stop_timeout, self._dump_then_kill)
+
+    def _dump_then_kill(self) -> None:
+        self._life.speaker.dump()
+        self._life.at(time.monotonic() + DUMP_S, self._kill)
+
+    def _kill(self) -> None:
+        life = self._life
+        if not life.process.has_ended():
+            life.stops_late(f"it did not end within {life.options.stop_timeout:g} s after it was asked to")
+            life.process.kill()
+
+    # -- that has come -----------------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        """Where there is no pidfd: look for the end every now and then."""
+        if self._life.process.has_ended():
+            self._come()
+        else:
+            self._life.at(time.monotonic() + _POLL_S, self._poll)
+
+    def _come(self) -> None:
+        """The process has ended: take what is left in its pipes, learn why, and tell everybody."""
+        life, process = self._life, self._life.process
+        report = self._report()
+        for fd in (process.control.fileno(), *process.output, process.pidfd):
+            watcher.unwatch(fd)
+        life.has_ended(report)
+        life.guest_threads.close()
+        life.peer.end(life.error)
+        life.speaker.close()
+        life.peer.segments.close()
+        process.close()
+        life.queue.put(life.peer.exports.clear, always=True)
+        life.queue.put(life.preparation.remove, always=True)
+        life.tell(events.Exited(life.name, process.pid, report))
+        living.remove(life)
+        life.moments.ended()
+        life.stops.end(report)
+        watcher.leave()
+
+    def _report(self) -> Report:
+        life, process = self._life, self._life.process
+        calls = life.peer.calls()
+        life.listener.drain()
+        for index, fd in enumerate(process.output):
+            life.output.finish(index, fd)
+        if life.inside and life.inside.failure:
+            life.output.tail.append(life.inside.failure)
+        oom = diagnosis.oom_kills() != life.oom_kills
+        ending = process.reap()
+        stacks = life.speaker.take_stacks() or life.stacks
+        reason, code, detail = diagnosis.reason(life.doom, life.last_words, ending, oom)
+        return Report(
+            domain=life.name,
+            pid=process.pid,
+            reason=reason,
+            exit_code=code,
+            signal=ending.signal,
+            detail=detail,
+            calls=calls,
+            stacks="" if reason is Reason.UNLOADED else stacks,
+            output=tuple(life.output.tail),
+            seconds=time.monotonic() - life.started,
+            cpu_seconds=ending.cpu_seconds,
+            peak_memory=ending.peak_memory,
+        )

@@ -1,0 +1,85 @@
+"""What the guest is told: on its control channel, by signals, and through the page that is shared with it.
+
+The counterpart of `listener`. Which messages there are is in `cloister.wire.messages`; how bytes and descriptors are
+moved without waiting, in `channel`. Any thread may enter; nothing here waits. What is told to a guest that has ended is
+told to nobody, without an error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloister.domain.channel import Channel
+from cloister.errors import ProtocolError
+from cloister.guest import interrupts
+from cloister.levels.watcher import watcher
+from cloister.report import Reason
+from cloister.wire.messages import Kind, Role
+
+if TYPE_CHECKING:
+    from cloister.domain.life import Life
+    from cloister.pipes.duplex import LaneEnd
+    from cloister.pipes.page import Page
+
+__all__ = ["Speaker"]
+
+
+class Speaker:
+    """Speaks to one guest."""
+
+    def __init__(self, life: Life, page: Page | None) -> None:
+        """`page` is shared with the guest; None where it is in this process."""
+        self._life = life
+        self.page = page
+        self.channel = Channel(life.process.control)
+
+    def send(self, kind: Kind, *body: Any) -> None:
+        """Send a message on the control channel. A guest that reads none ends for it."""
+        self._send(kind, body)
+
+    def hand_over(self, number: int, role: Role, ticket: int, end: LaneEnd) -> None:
+        """Give the guest its end of a lane. The descriptors are the channel's from here on."""
+        self._send(Kind.LANE, (number, int(role), ticket), end)
+
+    def send_descriptor(self, token: int, fd: int) -> None:
+        """Give the guest a descriptor. It is the channel's from here on."""
+        self._send(Kind.DESCRIPTOR, (token,), (fd,))
+
+    def hand_segment(self, number: int, size: int, upwards: bool, ticket: int, fd: int) -> None:
+        """Give the guest a segment of shared memory. The descriptor is the channel's from here on."""
+        self._send(Kind.SEGMENT, (number, size, upwards, ticket), (fd,))
+
+    def _send(self, kind: Kind, body: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:
+        life = self._life
+        try:
+            if self.channel.send(kind, body, descriptors, watcher.here):
+                watcher.soon(life.listener.watch)
+        except ProtocolError as error:
+            life.end_for(Reason.BAD_MESSAGE, str(error))
+
+    def interrupt(self, lane: int, number: int, main: bool) -> None:
+        """Stop the code that serves a call; ignored where the call is over. `main`: its main thread serves it."""
+        page = self.page
+        if main and page is not None and lane < page.slots:
+            page.cancels[2 * lane + 1] = number
+            self._life.process.signal(interrupts.INTERRUPT)
+        # Also after a signal: where the main thread was held up, another one serves its lane.
+        self.send(Kind.CANCEL, lane, number)
+
+    def dump(self) -> None:
+        """Let the guest write the stacks of all its threads into the page, where it has come far enough for that."""
+        if self._life.python:  # before its greeting the signal would end it
+            self._life.process.signal(interrupts.DUMP)
+
+    def take_stacks(self) -> str:
+        """What the guest has written since the last time; empty where it has not."""
+        page = self.page
+        stacks = "" if page is None else page.take_stacks()
+        if stacks:
+            self.send(Kind.REWIND)
+        return stacks
+
+    def close(self) -> None:
+        """Say nothing any more: the guest has ended."""
+        self.page = None  # its last users are views of a lane that a thread is about to leave
+        self.channel.close()
