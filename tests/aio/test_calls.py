@@ -49,6 +49,50 @@ def test_the_names_are_those_of_the_domain_for_threads() -> None:
     assert not loops - threads
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+def test_call_of_a_method_is_taken_as_a_coroutine_and_as_a_future(run: Run, limit: int | None) -> None:
+    """`create_task` and `TaskGroup` take it, with its result, its exception and its cancel; so does what takes futures.
+
+    It is on its way at once. A task that is cancelled before it has begun, and a coroutine that is closed, stop it.
+    """
+
+    async def main() -> None:
+        async with new(max_concurrency=limit) as domain:
+            letters = await domain.create("collections:Counter", "banana")
+            told = await domain.create("threading:Event")
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(letters.most_common(1)), group.create_task(letters["n"])]
+            assert [task.result() for task in tasks] == [[("a", 3)], 2]
+            with pytest.raises(AttributeError):
+                await asyncio.create_task(letters.nowhere())
+            with pytest.raises(KeyError):
+                await asyncio.create_task(letters.pop("z"))
+            assert asyncio.iscoroutinefunction(told.wait)
+            begun = told.set()
+            assert asyncio.isfuture(begun)
+            async with asyncio.timeout(30):
+                while not await told.is_set():
+                    pass
+            await begun
+            assert await asyncio.gather(letters["a"], asyncio.shield(letters["b"])) == [3, 1]
+            await told.clear()
+            waiting = asyncio.create_task(told.wait())
+            await asyncio.sleep(0)
+            unbegun = asyncio.create_task(told.wait())
+            for task in (waiting, unbegun):
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            closed = told.wait()
+            closed.close()
+            assert closed.cancelled()
+            assert await letters["n"] == 2
+            done, _ = await asyncio.wait({domain.submit(pow, 2, 3), aio.submit(letters.total)})
+            assert sorted(future.result() for future in done) == [6, 8]
+
+    run(main())
+
+
 def test_exceptions_and_values_that_cannot_travel_fail_their_calls_alone(run: Run) -> None:
     """What the code over there raises is raised by its own await; an argument that can't travel as well."""
 

@@ -26,9 +26,9 @@ async def through_a_domain(domain: cloister.aio.Domain) -> None:
     assert_type(await domain.submit(measure, "Ada"), int)
     assert_type([size async for size in domain.map(measure, ["Ada"])], list[int])
     assert_type(await domain.create("shop:Customers", "eu"), Any)
-    assert_type(await domain.create(shop.Customers, "eu"), shop.Customers)
+    assert_type(await domain.create(shop.Customers, "eu"), Any)
     assert_type(await domain.with_options(timeout=1).eval("1"), Any)
-    customers: AsyncCustomers = await domain.create("shop:Customers", "eu")
+    customers: AsyncCustomers = await domain.create(shop.Customers, "eu")
     assert_type(await customers.add("Ada"), int)
     future: asyncio.Future[str] = domain.submit(measure, "Ada")  # expect-error
     length: int = domain.call(measure, "Ada")  # expect-error
@@ -48,11 +48,14 @@ async def through_a_protocol(made: Any) -> None:
     assert_type(await customers.total, int)
     assert_type(await customers["Ada"], shop.Order)
     assert_type([name async for name in customers], list[str])
+    assert_type(await asyncio.create_task(customers.add("Ada")), int)
+    async with asyncio.TaskGroup() as group:
+        assert_type(group.create_task(customers.add("Ada")), asyncio.Task[int])
     assert_type(await asyncio.gather(customers.add("Ada"), customers.add("Bob")), tuple[int, int])
     length: int = customers.add("Ada")  # expect-error
     text: str = await customers.add("Ada")  # expect-error
     await customers.add(1)  # expect-error
-    task = asyncio.create_task(customers.add("Ada"))  # expect-error
+    task = asyncio.create_task(customers.total)  # expect-error
     len(customers)  # expect-error
     for name in customers:  # expect-error
         print(name, length, text, task)

@@ -16,7 +16,7 @@ from cloister.aio.callbacks import LoopThreads
 from cloister.aio.event_streams import LoopEventStream
 from cloister.aio.mapping import map_chunks
 from cloister.aio.moments import events_handled, wait_ended, wait_ready
-from cloister.aio.peer import LoopPeer
+from cloister.aio.peer import FUTURES, LoopPeer
 from cloister.domain import level as levels
 from cloister.domain.domain import text
 from cloister.domain.event_streams import MOST_WAITING
@@ -61,18 +61,13 @@ class Domain(DomainBase):
 
     # -- code and objects --------------------------------------------------------------------------------------------
 
-    @overload
-    async def create(self, target: type[T], /, *args: Any, **kwargs: Any) -> T: ...
-    @overload
-    async def create(self, target: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
-    @overload
-    async def create(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
-    async def create(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+    async def create(self, target: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Make an object over there; return its proxy, or a copy where its type is marked by value.
 
         `target` is a class or factory, by name (``"package.module:name"``, nothing of it is imported here) or itself.
-        The methods of the proxy are awaited; a Protocol with async methods says so to a type checker. Raises what its
-        code raises, MarshalError where an argument can't travel, and the errors of the domain.
+        The methods of the proxy are awaited, so its type is not that class: annotate it with a Protocol of async
+        methods, which ``cloister stubs --async`` writes. Raises what its code raises, MarshalError where an argument
+        can't travel, and the errors of the domain.
         """
         if isinstance(target, type):
             self._life.peer.imports.expect(type_name(target), target)
@@ -304,6 +299,6 @@ class Domain(DomainBase):
 
     def _send(self, name: str, *args: Any) -> asyncio.Future[Any]:
         if self._timeout is None and self._kill_after is None:
-            return self._peer.call(SERVICE, name, args, None)
+            return self._peer.start(FUTURES, SERVICE, name, args)
         with calling.limits(self._timeout, self._kill_after):
-            return self._peer.call(SERVICE, name, args, None)
+            return self._peer.start(FUTURES, SERVICE, name, args)

@@ -70,7 +70,7 @@ class Desk:
 
     # -- the loop's thread -------------------------------------------------------------------------------------------
 
-    def ask(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
+    def ask(self, call: Callable[[], Any]) -> Future[Any]:
         """Make a call on the lane; its result is the future's."""
         answer: Future[Any] = Future()
         context = contextvars.copy_context()
@@ -85,7 +85,7 @@ class Desk:
             return True
 
         self._jobs.put(job)
-        return asyncio.wrap_future(answer, loop=self.loop)
+        return answer
 
     def _begin(self, context: contextvars.Context, name: str, begin: Callable[[], Any]) -> None:
         try:

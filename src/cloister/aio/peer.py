@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cloister import calling
 from cloister.aio.callbacks import LoopThreads, serving
 from cloister.aio.limited import Desk, desk, home
+from cloister.aio.method_call import LimitedMethodCall, MethodCall
 from cloister.domain import broken_lanes
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.state import State
@@ -39,7 +40,12 @@ if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
     from cloister.pipes.page import Page
 
-__all__ = ["LoopPeer"]
+__all__ = ["FUTURES", "METHODS", "Kind", "LoopPeer"]
+
+Kind = tuple[type[LoopCall], type[asyncio.Future[Any]]]
+METHODS: Kind = (MethodCall, LimitedMethodCall)
+FUTURES: Kind = (LoopCall, asyncio.Future)
+"""What a call gives: on a lane of the loop, and where concurrency is limited."""
 
 
 class LoopPeer(GuestPeer):
@@ -64,12 +70,33 @@ class LoopPeer(GuestPeer):
     def call(
         self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0
     ) -> asyncio.Future[Any]:
-        """Call an object of the guest; return the future of the running loop. Every error is the future's."""
+        """Call an object of the guest; return the future of the running loop, which may be used as a coroutine too.
+
+        Every error is the future's.
+        """
+        return self.start(METHODS, target, name, args, kwargs, flags)
+
+    def submit(
+        self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0
+    ) -> Any:
+        """As `call`, for a future that is nothing else."""
+        return self.start(FUTURES, target, name, args, kwargs, flags)
+
+    def start(
+        self,
+        kind: Kind,
+        target: int,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+        flags: int = 0,
+    ) -> asyncio.Future[Any]:
+        """As `call`, for a future of this kind."""
         loop = _running_loop(self.name, name)
         try:
-            return self.begin(loop, target, name, args, kwargs, flags)
+            return self.begin(loop, target, name, args, kwargs, flags, kind)
         except Exception as error:
-            future: asyncio.Future[Any] = loop.create_future()
+            future = kind[1](loop=loop)
             future.set_exception(error)
             return future
 
@@ -85,32 +112,35 @@ class LoopPeer(GuestPeer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         flags: int = 0,
+        kind: Kind = FUTURES,
     ) -> asyncio.Future[Any]:
         """As `call`, on this loop, which runs on the calling thread; raises what can be said at once."""
         if self._rack is not None:
-            return self._begin_limited(loop, target, name, args, kwargs, flags)
+            return self._begin_limited(kind[1](loop=loop), target, name, args, kwargs, flags)
         limit = calling.deadline.get()
         here = serving.get()
         if here is not None and here[0].loop is loop and here[0].peer is self:
-            nested = here[0].ask(here[1], target, name, args, kwargs, limit, flags)
+            nested = here[0].ask(here[1], target, name, args, kwargs, limit, flags, kind[0])
             if nested is not None:
                 return nested
         lane = self._loops.get(loop)
         if lane is None or lane.ended:
             lane = self._lane_of(loop)
-        return lane.submit(target, name, args, kwargs, calling.options_beside(limit, name), limit, flags)
+        options = calling.options_beside(limit, name)
+        return lane.submit(target, name, args, kwargs, options, limit, flags, kind[0])
 
-    def _begin_limited(self, loop: asyncio.AbstractEventLoop, *args: Any) -> asyncio.Future[Any]:
+    def _begin_limited(self, call: asyncio.Future[Any], *args: Any) -> asyncio.Future[Any]:
         """Take a lane of the rack, on its thread; see `limited`."""
-        at = desk.get()
+        loop, at = call.get_loop(), desk.get()
         if at is not None and at.peer is self and at.loop is loop and at.open:
-            return at.ask(partial(super().call, *args))
+            _couple(at.ask(partial(super().call, *args)), call)
+            return call
         context = contextvars.copy_context()
         context.run(home.set, loop)
-        if self.life.state is not State.STARTING:
-            return asyncio.wrap_future(context.run(self._submit_limited, *args), loop=loop)
-        call = loop.create_future()
-        self.life.moments.when_moved(lambda: _on_loop(loop, self._begin_now, call, context, args))
+        if self.life.state is State.STARTING:
+            self.life.moments.when_moved(lambda: _on_loop(loop, self._begin_now, call, context, args))
+        else:
+            _couple(context.run(self._submit_limited, *args), call)
         return call
 
     def _begin_now(self, call: asyncio.Future[Any], context: contextvars.Context, args: tuple[Any, ...]) -> None:
@@ -122,8 +152,7 @@ class LoopPeer(GuestPeer):
         except Exception as error:
             call.set_exception(error)
             return
-        call.add_done_callback(lambda call: submitted.cancel() if call.cancelled() else None)
-        submitted.add_done_callback(lambda submitted: _on_loop(call.get_loop(), _copy, submitted, call))
+        _couple(submitted, call)
 
     def serve(self, lane: CallLane, call: Call) -> Any:
         """Where lanes are limited: let the caller's loop run a call-back; on the thread of the lane."""
@@ -136,12 +165,6 @@ class LoopPeer(GuestPeer):
             return Desk(self, loop).run(self.life, call.name, lambda: self._in_context(lane, call))
         finally:
             here.lane = before
-
-    def submit(
-        self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int = 0
-    ) -> Any:
-        """As `call`: no caller waits on a thread, so there is no other way."""
-        return self.call(target, name, args, kwargs, flags)
 
     def one_way(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
         """Call without waiting for an answer; what it raises over there becomes an event."""
@@ -265,6 +288,12 @@ def _running_loop(domain: str, name: str) -> asyncio.AbstractEventLoop:
             f"{name}() of domain {domain!r} needs a running event loop, because it is awaited; cloister.Domain is the"
             " one for threads"
         ) from None
+
+
+def _couple(submitted: Future[Any], call: asyncio.Future[Any]) -> None:
+    """Let a future of the loop have the outcome of one of a thread, which is cancelled with it."""
+    call.add_done_callback(lambda call: submitted.cancel() if call.cancelled() else None)
+    submitted.add_done_callback(lambda submitted: _on_loop(call.get_loop(), _copy, submitted, call))
 
 
 def _copy(submitted: Future[Any], call: asyncio.Future[Any]) -> None:

@@ -189,6 +189,7 @@ class LoopCallLane(LoopEnd):
         kwargs: dict[str, Any] | None,
         deadline: float | None,
         flags: int = 0,
+        kind: type[LoopCall] = LoopCall,
     ) -> LoopCall | None:
         """Call the peer's thread that waits for this turn; None where that does something else. Raises MarshalError."""
         if self._ended or self._asking or not self._turns or self._turns[-1] is not turn or turn.data is not None:
@@ -199,7 +200,7 @@ class LoopCallLane(LoopEnd):
             data = self._conversation.ask(target, name, args, kwargs, options, flags)
         finally:
             self._asking = False
-        call = LoopCall(loop=self.loop)
+        call = kind(loop=self.loop)
         call.owner, call.name, call.kill_after = self, name, calling.kill_after.get()
         call.lane, call.number = self.number, self._conversation.waiting[-1]
         call.context = contextvars.copy_context()

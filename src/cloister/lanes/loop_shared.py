@@ -159,6 +159,7 @@ class LoopShared(LoopEnd):
         options: dict[str, Any] | None = None,
         deadline: float | None = None,
         flags: int = 0,
+        kind: type[LoopCall] = LoopCall,
     ) -> LoopCall:
         """Send a call; return its future. At its deadline, a time of `time.monotonic`, it fails with CallTimeout.
 
@@ -167,7 +168,7 @@ class LoopShared(LoopEnd):
         """
         if self._ended:
             raise LaneClosed("the lane is closed") if self._error is None else self._error()
-        future = LoopCall(loop=self.loop)
+        future = kind(loop=self.loop)
         future.owner, future.name, future.kill_after = self, name, calling.kill_after.get()
         future.context = contextvars.copy_context()
         if options is not None and "strand" in options:

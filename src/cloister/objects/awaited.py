@@ -9,7 +9,10 @@ call. Belongs to the thread of the loop on which it is awaited.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import reprlib
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final, NoReturn
 
@@ -97,6 +100,8 @@ def make_awaited_class(description: Description, expected: type | None = None) -
             namespace[name] = _refuse(name, f"{name} of an augmented assignment")
     for name in _IDENTITY[:3]:
         namespace[name] = getattr(object, name)
+    for method in description.methods:
+        _mark(getattr(made, method.name))
     namespace["__bool__"] = _always
     namespace["__getattr__"] = _get_attribute
     namespace["__setattr__"] = _refuse("__setattr__", "setting an attribute")
@@ -112,6 +117,14 @@ def make_awaited_class(description: Description, expected: type | None = None) -
         # asyncio shows the result of a task with `reprlib`, which up to Python 3.11 knows a list by this name alone.
         made.__name__ = f"proxy of {made.__name__}"
     return made
+
+
+def _mark(method: Any) -> None:
+    """Let a method be known as one that is awaited, to those who would run any other one on a thread."""
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(method)
+    else:
+        method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # what 3.11 looks at
 
 
 def _attributes(description: Description) -> list[str]:

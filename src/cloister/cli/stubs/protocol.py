@@ -1,7 +1,6 @@
 """A Protocol as text, from what `inspection` has told. Pure: the class is not here.
 
-For ``cloister.aio`` every method and attribute is awaited. Their type is ``Awaitable``, not that of an ``async def``: a
-call on a proxy gives a future, which `asyncio.create_task` does not take, and a type checker is to say so.
+For ``cloister.aio`` every method and attribute is awaited: a method is an ``async def``, an attribute an ``Awaitable``.
 """
 
 from __future__ import annotations
@@ -113,11 +112,11 @@ def _awaited_member(member: dict[str, Any]) -> list[str]:
     name, returns = member["name"], member["returns"] or "Any"
     if name == "__iter__":
         return ["", *_function("__aiter__", [], _awaited_stream(returns), member["text"])]
-    returns = f"Awaitable[{_awaited_stream(returns)}]"
+    returns = _awaited_stream(returns)
     if member["kind"] != "method":
-        return ["", "    @property", *_function(name, [], returns, member["text"])]
+        return ["", "    @property", *_function(name, [], f"Awaitable[{returns}]", member["text"])]
     name = {"__enter__": "__aenter__", "__exit__": "__aexit__"}.get(name, name)
-    return ["", *_function(name, member["parameters"], returns, member["text"])]
+    return ["", *_function(name, member["parameters"], returns, member["text"], "async def")]
 
 
 def _plain_stream(returns: str) -> str:
@@ -144,12 +143,12 @@ def _first_argument(arguments: str) -> str:
     return arguments
 
 
-def _function(name: str, parameters: list[list[Any]] | None, returns: str, text: str) -> list[str]:
+def _function(name: str, parameters: list[list[Any]] | None, returns: str, text: str, begin: str = "def") -> list[str]:
     words = ["self", *_parameters(parameters)]
-    head = f"    def {name}({', '.join(words)}) -> {returns}:"
+    head = f"    {begin} {name}({', '.join(words)}) -> {returns}:"
     lines = [head]
     if len(head) + 4 > _WIDTH:
-        lines = [f"    def {name}(", *(f"        {word}," for word in words), f"    ) -> {returns}:"]
+        lines = [f"    {begin} {name}(", *(f"        {word}," for word in words), f"    ) -> {returns}:"]
     if text:
         return [*lines, f'        """{_quoted(text)}"""', "        ..."]
     lines[-1] += " ..."
