@@ -74,7 +74,7 @@ def test_call_of_a_method_is_taken_as_a_coroutine_and_as_a_future(run: Run, limi
                 while not await told.is_set():
                     pass
             await begun
-            assert await asyncio.gather(letters["a"], asyncio.shield(letters["b"])) == [3, 1]
+            assert list(await asyncio.gather(letters["a"], asyncio.shield(letters["b"]))) == [3, 1]
             await told.clear()
             waiting = asyncio.create_task(told.wait())
             await asyncio.sleep(0)
