@@ -15,14 +15,15 @@ from cloister import calling
 from cloister.aio.callbacks import LoopThreads
 from cloister.aio.event_streams import LoopEventStream
 from cloister.aio.mapping import map_chunks
-from cloister.aio.moments import events_handled, wait_ended, wait_ready
+from cloister.aio.moments import end_of, wait_ended, wait_ready
 from cloister.aio.peer import FUTURES, LoopPeer
+from cloister.aio.reloading import reload
 from cloister.domain import level as levels
 from cloister.domain.domain import text
 from cloister.domain.event_streams import MOST_WAITING
 from cloister.domain.events import Event
 from cloister.domain.known import DomainBase
-from cloister.domain.life import FLUSH_S, KILL_S, Life
+from cloister.domain.life import KILL_S, Life
 from cloister.domain.mapping import Progress
 from cloister.domain.options import Options, check_event, program_args
 from cloister.domain.status import Allocated
@@ -71,7 +72,11 @@ class Domain(DomainBase):
         """
         if isinstance(target, type):
             self._life.peer.imports.expect(type_name(target), target)
-        return await self._call("create", target, list(args), kwargs)
+        life = self._life  # it may be another one when the call is over
+        made = await self._call("create", target, list(args), kwargs)
+        if self._durable:
+            life.durables.note(made, target, args, kwargs)
+        return made
 
     async def create_handle(self, target: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> ObjectHandle:
         """Make an object over there; return a handle, whose `unwrap` is awaited. Raises as `create`."""
@@ -238,7 +243,7 @@ class Domain(DomainBase):
             raise self._life.error()
         if self._life.unloaded and not self._life.lingers:
             raise DomainUnloaded(f"domain {self.name!r} was unloaded before")
-        await self._unload()
+        await end_of(self._life)
 
     async def suspend(self) -> None:
         """Let its process, and those that it has started in its group, stand still until `resume`. Idempotent.
@@ -253,6 +258,19 @@ class Domain(DomainBase):
         """Let it go on after `suspend`. Idempotent. Raises WrongProcess in a forked child."""
         self._life.suspension.resume()
 
+    async def reload(self) -> None:
+        """Put a fresh domain in the place of this one: its code is loaded anew, its state is gone.
+
+        The new one starts first; when it is ready, and what was made as durable (see `with_options`) was made again,
+        calls go to it and the old one is unloaded: its calls end with DomainUnloaded, and so do its proxies that are
+        not durable. Where something fails, or the task is cancelled before that, the old one goes on. A domain that has
+        crashed can be reloaded, one that was unloaded can't.
+
+        Raises StartFailed, DomainUnloaded, what making the durable objects raises, and CallTimeout.
+        """
+        with calling.limits(self._timeout, None):
+            await reload(self)
+
     async def kill(self) -> None:
         """Kill the domain with all its descendants, at once. Idempotent.
 
@@ -264,25 +282,16 @@ class Domain(DomainBase):
         if self._life.inside:
             levels.refuse(self.level, "kill()", "a domain that can be killed", "process")
         self._life.end_for(Reason.KILLED, "")
-        await self._gone(KILL_S)
+        if not await wait_ended(self._life, KILL_S):
+            raise self._life.not_gone()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._unload()
+        await end_of(self._life)
 
     # -- inside ------------------------------------------------------------------------------------------------------
-
-    async def _unload(self) -> None:
-        life = self._life
-        life.stop()
-        await self._gone(life.unload_s)
-        await events_handled(life, FLUSH_S)
-
-    async def _gone(self, timeout: float) -> None:
-        if not await wait_ended(self._life, timeout):
-            raise self._life.not_gone()
 
     async def _plain(self, target: Any) -> list[Any]:
         """How the target travels, which depends on the guest's Python: waits for it where that is not this one's."""

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cloister.domain.life import FLUSH_S
 from cloister.domain.state import State
 from cloister.errors import CallTimeout
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
 
-__all__ = ["events_handled", "wait_ended", "wait_ready"]
+__all__ = ["end_of", "events_handled", "wait_ended", "wait_ready"]
 
 
 async def wait_ready(life: Life, limit: float | None) -> None:
@@ -37,6 +38,17 @@ async def wait_ready(life: Life, limit: float | None) -> None:
 async def wait_ended(life: Life, timeout: float | None) -> bool:
     """Wait for the end; False where it has not come in time."""
     return life.foreign or await _told(life.moments.when_ended, timeout)
+
+
+async def end_of(life: Life) -> None:
+    """Ask a domain to end, and wait until it has ended and its events were handled, the latter for at most `FLUSH_S`.
+
+    Raises CannotUnload where it does not end.
+    """
+    life.stop()
+    if not await wait_ended(life, life.unload_s):
+        raise life.not_gone()
+    await events_handled(life, FLUSH_S)
 
 
 async def events_handled(life: Life, timeout: float) -> bool:

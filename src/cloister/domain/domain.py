@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cloister import calling
 from cloister.domain import level as levels
 from cloister.domain import reloading
 from cloister.domain.event_streams import MOST_WAITING, EventStream
 from cloister.domain.events import Event
-from cloister.domain.known import AS_BEFORE, DomainBase
+from cloister.domain.known import DomainBase
 from cloister.domain.mapping import Chunks, Outcome, Progress, outcome_of_guest
 from cloister.domain.options import check_event, program_args
 from cloister.domain.status import Allocated
@@ -28,7 +27,6 @@ from cloister.wire.messages import SERVICE
 if TYPE_CHECKING:
     import os
 
-    from cloister.domain.life import Life
 
 __all__ = ["Domain", "text"]
 
@@ -216,27 +214,6 @@ class Domain(DomainBase):
 
     # -- options -----------------------------------------------------------------------------------------------------
 
-    def with_options(
-        self,
-        *,
-        timeout: float | None = AS_BEFORE,
-        kill_after: float | None = AS_BEFORE,
-        durable: bool = AS_BEFORE,
-    ) -> Self:
-        """A view of the same domain whose calls have options; see `DomainBase.with_options` for the first two.
-
-        `durable`: what `create` makes is made again by `reload`, with the same arguments, and its proxy then stands for
-        the new object.
-        """
-        view = super().with_options(timeout=timeout, kill_after=kill_after)
-        if durable is not AS_BEFORE:
-            view._durable = durable
-        main = view._view_of
-        assert isinstance(main, Domain)
-        main.__dict__.setdefault("_views", WeakSet()).add(view)
-        view._life = main._life  # it may have been reloaded just now
-        return view
-
     # -- life --------------------------------------------------------------------------------------------------------
 
     def wait_ready(self, timeout: float | None = None) -> None:
@@ -283,16 +260,7 @@ class Domain(DomainBase):
         Raises StartFailed, DomainUnloaded, what making the durable objects raises, and CallTimeout.
         """
         with calling.limits(self._timeout, None):
-            reloading.reload(self if self._view_of is None else cast("Domain", self._view_of))
-
-    def changed(self) -> list[str]:
-        """The files of `Setup.path` that were changed, added or removed since they were copied for this domain.
-
-        Raises ValueError where the set-up has no `shadow_copy`.
-        """
-        if self._life.preparation.shadow is None:
-            raise ValueError("what has changed is known of a domain with Setup(shadow_copy=True)")
-        return self._life.preparation.shadow.changed()
+            reloading.reload(self)
 
     def kill(self) -> None:
         """Kill the domain with all its descendants, at once. Idempotent.
@@ -313,14 +281,6 @@ class Domain(DomainBase):
         self._life.unload()
 
     # -- inside ------------------------------------------------------------------------------------------------------
-
-    _durable = False
-
-    def _move_to(self, life: Life) -> None:
-        """Let all calls go to another life from now on, also those through views."""
-        self._life = life
-        for view in list(self.__dict__.get("_views", ())):
-            view._life = life
 
     def _version(self) -> tuple[int, int]:
         """The guest's Python version, which decides how code travels; waits for it where it is not this one's."""

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from weakref import WeakSet
 
 from cloister import calling
 from cloister.domain import creation
@@ -77,6 +78,7 @@ class DomainBase:
         )
         self._timeout: float | None = None
         self._kill_after: float | None = None
+        self._durable = False
         self._view_of: DomainBase | None = None
         self._life = self._begin(*creation.ask(str(name), level, options))
         self._life.keep_alive(self)
@@ -87,14 +89,25 @@ class DomainBase:
 
     # -- options -----------------------------------------------------------------------------------------------------
 
-    def with_options(self, *, timeout: float | None = AS_BEFORE, kill_after: float | None = AS_BEFORE) -> Self:
+    def with_options(
+        self,
+        *,
+        timeout: float | None = AS_BEFORE,
+        kill_after: float | None = AS_BEFORE,
+        durable: bool = AS_BEFORE,
+    ) -> Self:
         """A view of the same domain whose calls have options; what is not given is as in this one, at first None.
 
         `timeout` is seconds for each call, None for no limit. A call that is not over in time is told to stop, and
         raises `CallTimeout`. `kill_after`: where a call that was given up, by its time-out, a cancel or a
         KeyboardInterrupt, has not stopped so many seconds later, the domain is killed; None never kills it. Whoever
         waits for a call whose time was up then waits until it is known which of the two happened, and the error says
-        so. Raises TypeError and ValueError for what is no number of seconds from 0 up, and LevelUnavailable for a
+        so.
+
+        `durable`: what `create` makes is made again by `reload`, with the same arguments, and its proxy then stands for
+        the new object.
+
+        Raises TypeError and ValueError for what is no number of seconds from 0 up, and LevelUnavailable for a
         `kill_after` where the level can kill nothing.
         """
         timeout = self._timeout if timeout is AS_BEFORE else timeout
@@ -109,7 +122,27 @@ class DomainBase:
         view.__dict__.update(self.__dict__)
         view._view_of = self._view_of or self
         view._timeout, view._kill_after = timeout, kill_after
+        if durable is not AS_BEFORE:
+            view._durable = durable
+        main = view._view_of
+        main.__dict__.setdefault("_views", WeakSet()).add(view)
+        view._life = main._life  # it may have been reloaded just now
         return view
+
+    def _move_to(self, life: Life) -> None:
+        """Let all calls go to another life from now on, also those through views."""
+        self._life = life
+        for view in list(self.__dict__.get("_views", ())):
+            view._life = life
+
+    def changed(self) -> list[str]:
+        """The files of `Setup.path` that were changed, added or removed since they were copied for this domain.
+
+        Raises ValueError where the set-up has no `shadow_copy`.
+        """
+        if self._life.preparation.shadow is None:
+            raise ValueError("what has changed is known of a domain with Setup(shadow_copy=True)")
+        return self._life.preparation.shadow.changed()
 
     # -- events and the end that nobody asked for ---------------------------------------------------------------------
 
