@@ -45,7 +45,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cloister.guest import afresh, boot, descriptors, lifeline, local, preloading
+from cloister.guest import afresh, boot, departure, descriptors, lifeline, local, preloading
 from cloister.wire.values import Codec
 
 assert sys.platform == "linux"
@@ -78,7 +78,6 @@ def main() -> None:
     template = _Template()
     if template.prepare() and template.serve():
         boot.serve()
-        return
     os._exit(0)  # the exit hooks of what was imported belong to the guests
 
 
@@ -134,6 +133,7 @@ class _Template:
         afresh.begin()  # 50 ms with numpy.random, the first time
         self._spoken = (_taken(1), _taken(2))
         gc.collect()
+        departure.note_files()
         gc.freeze()  # a collection in a guest touches none of it, so that its pages stay shared
         self._handler = signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)

@@ -118,8 +118,8 @@ class Process:
     def remember_descendants(self) -> None:
         """Note which processes descend from the guest, so that they end with it, also where they have left its group.
 
-        Once it has ended, nobody knows any more whose children they were. Any thread; it looks at every process of the
-        machine, about 20 µs for each.
+        Once it has ended, nobody knows any more whose children they were. Any thread; what it costs is in
+        `descendants`.
         """
         if self.reaped is None:
             self._strays += descendants(self.pid)
