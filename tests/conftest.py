@@ -30,15 +30,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--core`, leave out the cases that tell nothing about another version of Python."""
+    """With `--core`, leave out the cases that tell nothing about another version of Python.
+
+    What only some versions have is never left out: of each test one case at the level of interpreters is kept.
+    """
     if not config.getoption("core"):
         return
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
         cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    kept = {id(item) for group in cases.values() for item in (group[0], group[-1])}
+    kept = {id(item) for group in cases.values() for item in (group[0], group[-1], *_of_interpreters(group)[:1])}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
     items[:] = [item for item in items if id(item) in kept]
+
+
+def _of_interpreters(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The cases at the level of interpreters."""
+    return [
+        item for item in items if getattr(getattr(item, "callspec", None), "params", {}).get("level") == "interpreter"
+    ]
 
 
 @pytest.fixture(scope="session", autouse=True)

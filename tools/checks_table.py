@@ -111,7 +111,9 @@ def collect(folder: Path = CHECKOUT / "tests") -> dict[str, Proof]:
     proofs = {name: Proof() for name in CHECKS}
     for path in sorted(folder.rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
+        nodes = list(ast.walk(tree))
+        uses_domains = "Domain" in {getattr(each, "id", getattr(each, "attr", None)) for each in nodes}
+        for node in nodes:
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test_"):
                 continue
             named = _NAMED.match(ast.get_docstring(node) or "")
@@ -122,7 +124,7 @@ def collect(folder: Path = CHECKOUT / "tests") -> dict[str, Proof]:
                 file = str(path.relative_to(folder.parent))
                 if file not in proof.files:
                     proof.files.append(file)
-                proof.levels |= _level_of(path.relative_to(folder), node, tree)
+                proof.levels |= _level_of(path.relative_to(folder), node, uses_domains)
     return proofs
 
 
@@ -135,15 +137,19 @@ def _levels(tree: ast.AST) -> set[str]:
     }
 
 
-def _level_of(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef, tree: ast.AST) -> set[str]:
+def _level_of(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef, uses_domains: bool) -> set[str]:
     if path.parts[0] == "levels" and {"level", "make", "domain"} & {each.arg for each in node.args.args}:
-        return _of_fixtures()
-    own = _levels(node)
-    if own:
-        return own
-    names = {each.id for each in ast.walk(tree) if isinstance(each, ast.Name)}
-    names |= {each.attr for each in ast.walk(tree) if isinstance(each, ast.Attribute)}
-    return {"process"} if "Domain" in names else set()
+        return _of_fixtures() - _skipped(node)
+    return _levels(node) or ({"process"} if uses_domains else set())
+
+
+def _skipped(node: ast.AST) -> set[str]:
+    """The levels at which a test skips itself: ``if level == "thread": pytest.skip(...)``."""
+    found: set[str] = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.If) and any("skip" in ast.unparse(line) for line in each.body):
+            found |= _levels(each.test)
+    return found
 
 
 @cache

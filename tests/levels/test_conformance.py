@@ -235,7 +235,7 @@ def test_a_future_is_cancelled(domain: Domain, tmp_path: Path) -> None:
 
 
 def test_events_in_their_order(make: Make) -> None:
-    """S47: connected, ready, the exception that nobody waited for, exited: each once."""
+    """S03, S47: connected, ready, the exception that nobody waited for, exited: each once, with name and pid."""
     seen: list[events.Event] = []
     domain = make("told", on={events.Event: seen.append})
     cloister.one_way(domain.create("conformance:Till").add)("not a number")
@@ -243,6 +243,7 @@ def test_events_in_their_order(make: Make) -> None:
     domain.unload()
     kinds = [type(event).__name__ for event in seen if not isinstance(event, events.Output)]
     assert kinds == ["Connected", "Ready", "UnhandledException", "Unloading", "Exited"]
+    assert {(event.domain, event.pid) for event in seen} == {("told", domain.pid)}
 
 
 def test_unload_is_once(make: Make) -> None:

@@ -67,7 +67,7 @@ def test_unhandled_exception(make: Make, level: str) -> None:
 
 
 def test_own_modules(make: Make, level: str) -> None:
-    """S49: from the level interpreter on nothing that is loaded over there is loaded here, or in another domain."""
+    """From the level interpreter on nothing that is loaded over there is loaded here, or in another domain."""
     first, second = make("first"), make("second")
     first.call("walls:add_path", "/nowhere/of/first")
     seen = (first.call("walls:note", "a"), second.call("walls:note", "b"))

@@ -63,7 +63,7 @@ def test_exceptions_that_nobody_handles_are_told(make: Make, level: str, call: s
 
 
 def test_events_are_iterated_over(make: Make) -> None:
-    """S47, S03: a stream has each event once, in the stated order, and ends with the domain."""
+    """S47: a stream has each event once, in the stated order, and ends with the domain."""
     domain = make()
     stream = domain.events(events.Unloading, events.Exited)
     domain.wait_ready()

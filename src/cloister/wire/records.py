@@ -21,10 +21,11 @@ and slotted classes work. What a peer sends is not validated against the annotat
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.errors import MarshalError, ProtocolError
+from cloister.errors import CloisterError, MarshalError, ProtocolError
 from cloister.wire.containers import ENUM, RECORD
 from cloister.wire.flood import refuse_flood
 from cloister.wire.registry import type_name
@@ -86,6 +87,19 @@ def record_for(kind: type) -> Record:
 def _keeps_state(kind: type) -> bool:
     """Say whether a class has a ``__getstate__`` that somebody wrote; one with slots gets one from dataclasses."""
     return getattr(kind.__getstate__, "__module__", None) not in (None, "builtins", "dataclasses")
+
+
+@contextmanager
+def _own_code(kind: type, what: str) -> Iterator[None]:
+    """Turn what the code of a class raises into the MarshalError of its instance: the message itself was in order."""
+    try:
+        yield
+    except CloisterError:
+        raise
+    except Exception as error:
+        raise MarshalError(
+            f"a {kind.__qualname__} arrived and could not be rebuilt: {what} raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def _content_type(kind: type) -> type | None:
@@ -195,7 +209,9 @@ def _struct_record(kind: type) -> Record:
         return [encoding.markers[RECORD], name, *[getattr(value, field) for field in fields]]
 
     def read(items: list[Any], decoding: Decoding) -> object:
-        return kind(**dict(zip(fields, _parts(items, len(fields), kind), strict=True)))
+        parts = dict(zip(fields, _parts(items, len(fields), kind), strict=True))
+        with _own_code(kind, "its constructor"):
+            return kind(**parts)
 
     return Record(kind, write, read)
 
@@ -218,7 +234,8 @@ def _state_record(kind: type) -> Record:
         if state is None:
             return made
         if set_state is not None:
-            set_state(made, state)
+            with _own_code(kind, "its __setstate__"):
+                set_state(made, state)
             return made
         attributes, slotted = state if type(state) is tuple and len(state) == 2 else (state, None)
         if attributes:

@@ -5,20 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
-from cloister.levels import interpreter
 from tests.examples.printed import difference
 from tests.examples.test_examples import EXAMPLES
 
 PROGRAM = EXAMPLES / "appdomain_walkthrough.py"
 
 
-@pytest.mark.parametrize("level", ["thread", "interpreter", "process"])
 def test_the_walk_through_application_domains_prints_its_golden_text(level: str) -> None:
     """S33, S35, S36, S38, S39, S40, S41, S43, S44, S45, O05: the chapter's example; a thread shares its modules."""
-    if level == "interpreter" and not interpreter.available:
-        pytest.skip("the level interpreter needs Python 3.14")
     command = [sys.executable, "-W", "error", str(PROGRAM), "--level", level]
     done = subprocess.run(command, capture_output=True, text=True, timeout=25, check=False)
     assert done.returncode == 0, done.stderr
