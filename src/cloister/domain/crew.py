@@ -17,7 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from cloister.guest.threads import daemons
+from cloister.daemons import daemons
 
 __all__ = ["Crew", "Queue", "begin_anew", "run_all_here", "workers"]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from cloister.daemons import daemons
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,7 +36,7 @@ def uninterrupted(make: Callable[[], T]) -> T:
         except BaseException as error:
             failed.append(error)
 
-    maker = threading.Thread(target=run, name="cloister-maker", daemon=True)
+    maker = threading.Thread(target=run, name="cloister-maker", daemon=daemons())
     try:
         maker.start()
     except RuntimeError:

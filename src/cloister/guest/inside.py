@@ -16,12 +16,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from cloister.guest import local
+from cloister.daemons import allow_no_daemons, end_services
+from cloister.guest import local, own_threads
 from cloister.guest.boot import Guest
 from cloister.guest.control import INSIST_S, Control
 from cloister.guest.interrupts import LOOKS, MainThread, StopRequested, raise_in
 from cloister.guest.service import NAMESPACE
-from cloister.guest.threads import Threads, allow_no_daemons
+from cloister.guest.threads import Threads
+from cloister.guest.unhandled import watch_unhandled
 
 if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
@@ -135,9 +137,15 @@ class _Inside(Guest):
             offer = self._lanes.get()
             if offer is not None and offer.accept():
                 offer.end.close()
+        self._end_services()  # among them domains that code here has made; a thread that waits for one goes on then
         self._peer.threads.wait_ended(self._own_control.thread)
         self._service.forget()
+        self._end_services()
+        self._peer.exports.clear()
         self._own_control.leave()
+
+    def _end_services(self) -> None:
+        """End what would outlive the domain."""
 
     def _prepare(self) -> None:
         self._own_main.prepare(True)
@@ -154,11 +162,21 @@ class _InThread(_Inside):
         threads = Threads(lambda: local.bind(self._domain))
         super().__init__(control, main, setup, first, threads, f"{NAMESPACE}{setup['id']}")
 
+    def serve(self) -> None:
+        """Serve until the end, and leave nothing; the threads of its code are known as its own meanwhile."""
+        own_threads.follow()
+        try:
+            super().serve()
+        finally:
+            own_threads.leave()
+            self._domain.unhandled.clear()
+
     def _enter(self) -> None:
         local.bind(self._domain)
 
     def _settle(self) -> None:
-        """Nothing here belongs to the domain alone."""
+        """Nothing here belongs to the domain alone, but for the threads of its code."""
+        watch_unhandled(self._unhandled)
 
 
 class _InInterpreter(_Inside):
@@ -167,6 +185,9 @@ class _InInterpreter(_Inside):
     def __init__(self, control: _Control, main: _Main, setup: dict[str, Any], first: LaneEnd) -> None:
         allow_no_daemons()
         super().__init__(control, main, setup, first)
+
+    def _end_services(self) -> None:
+        end_services()
 
     def _settle(self) -> None:
         sys.path[:] = [*self._setup["search"], *self._setup["path"]]

@@ -1,20 +1,21 @@
 """Where the running code is: the identity of the domain that it is in.
 
 In a host it is the default domain; a guest with an interpreter of its own enters its domain once, for all of it. At the
-thread level the domain is bound to the context of the guest's threads, and what they call inherits it; a thread that
-the code there starts itself begins in the domain of the process. `cloister.current_domain` reads it. Any thread.
+thread level the domain is bound to the context of the guest's threads, and what they call inherits it; the threads that
+the code there starts itself are bound by `own_threads`. `cloister.current_domain` reads it. Any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from cloister.guest.notices import Notices
 
-__all__ = ["Place", "bind", "enter", "get_data", "here", "set_data", "shares"]
+__all__ = ["Place", "bind", "enter", "get_data", "here", "set_data", "shared", "shares"]
 
 DEFAULT_NAME = "default"
 
@@ -36,6 +37,16 @@ class Place:
     """What its code wants to know of its end."""
     events: Any = None
     """Who in it wants to be told of its events; see `cloister.domain.own_events`."""
+    unhandled: list[Callable[[str, BaseException], None]] = field(default_factory=list)
+    """Where it shares its interpreter: who is told of its unhandled exceptions; see `cloister.guest.unhandled`."""
+
+    def tell_unhandled(self, where: str, error: BaseException) -> None:
+        """Tell of an exception that nobody in this domain handles."""
+        for tell in list(self.unhandled):
+            try:
+                tell(where, error)
+            except Exception:
+                logging.getLogger("cloister").exception("what tells of unhandled exceptions raised")
 
 
 _process = Place()
@@ -50,6 +61,11 @@ def here() -> Place:
 def shares() -> bool:
     """Whether the running code is in a domain that shares its interpreter with another one."""
     return _bound.get() is not None
+
+
+def shared() -> Place | None:
+    """The domain that the running code is in, where that shares its interpreter with another one; else None."""
+    return _bound.get()
 
 
 def enter(place: Place) -> None:

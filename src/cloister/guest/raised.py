@@ -11,8 +11,10 @@ import os
 import queue
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cloister.daemons import before_end, daemons
 from cloister.errors import LevelUnavailable
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ MAX_MESSAGE: Final = 1000
 
 _OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _noting = threading.local()
-_waiting: queue.SimpleQueue[Raised] = queue.SimpleQueue()
+_waiting: queue.SimpleQueue[Raised | None] = queue.SimpleQueue()
+"""None ends the thread that tells."""
 _tells: list[Callable[[Raised], None]] = []
 _lock = threading.Lock()
 
@@ -48,7 +51,9 @@ def watch_raised(tell: Callable[[Raised], None]) -> None:
         _tells.append(tell)
         if len(_tells) > 1:
             return
-    threading.Thread(target=_tell, name="cloister-raised", daemon=True).start()
+    thread = threading.Thread(target=_tell, name="cloister-raised", daemon=daemons())
+    thread.start()
+    before_end(partial(_stop, thread))
     monitoring: Any = sys.monitoring
     for tool in range(3, -1, -1):  # the upper ones are a profiler's and an optimizer's
         if monitoring.get_tool(tool) is None:
@@ -58,6 +63,13 @@ def watch_raised(tell: Callable[[Raised], None]) -> None:
     monitoring.use_tool_id(tool, "cloister")
     monitoring.register_callback(tool, monitoring.events.RAISE, _note)
     monitoring.set_events(tool, monitoring.events.RAISE)
+
+
+def _stop(thread: threading.Thread) -> None:
+    """Tell what waits, and nothing more. Waits for the thread that tells, which waits for nothing but the channel."""
+    _waiting.put(None)
+    thread.join()
+    _tells.clear()
 
 
 def _note(code: Any, offset: int, error: BaseException) -> None:
@@ -82,7 +94,6 @@ def _note(code: Any, offset: int, error: BaseException) -> None:
 
 def _tell() -> None:
     _noting.busy = True
-    while True:
-        raised = _waiting.get()
+    while (raised := _waiting.get()) is not None:
         for tell in list(_tells):
             tell(raised)

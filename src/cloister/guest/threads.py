@@ -11,22 +11,10 @@ import contextvars
 import threading
 from collections.abc import Callable
 
+from cloister.daemons import daemons
 from cloister.guest.interrupts import Interrupted, StopRequested
 
-__all__ = ["Threads", "allow_no_daemons", "daemons"]
-
-_daemons = True
-
-
-def daemons() -> bool:
-    """Whether this interpreter allows daemon threads; one that shares its process with others does not."""
-    return _daemons
-
-
-def allow_no_daemons() -> None:
-    """This interpreter allows none. Called once, before any thread is started."""
-    global _daemons
-    _daemons = False
+__all__ = ["Threads"]
 
 
 class Threads:

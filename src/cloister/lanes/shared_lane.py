@@ -25,6 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling
+from cloister.daemons import daemons
 from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
 from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
 from cloister.lanes.ledger import Ledger
@@ -151,7 +152,7 @@ class SharedLane:
         """The reading thread did not get the lock, and tries again."""
         self._telling = False
         """The reading thread runs code that waits for answers: done-callbacks, and what takes parts."""
-        self._thread = threading.Thread(target=self._run, name=f"cloister-{name}-shared", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"cloister-{name}-shared", daemon=daemons())
         self._thread.start()
 
     # -- any thread --------------------------------------------------------------------------------------------------

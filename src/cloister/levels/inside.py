@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cloister.daemons import daemons
 from cloister.levels.process import Ending
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Inside:
 
     def start(self, work: Callable[[], object], name: str) -> None:
         """Run the guest on a thread. Raises RuntimeError where the system has none left."""
-        self._thread = threading.Thread(target=self._run, args=(work,), name=f"cloister-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(work,), name=f"cloister-{name}", daemon=daemons())
         self._thread.start()
 
     def when_ended(self, tell: Callable[[], object]) -> None:

@@ -22,6 +22,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from cloister.daemons import daemons
+
 __all__ = ["Timer", "Watcher", "watcher"]
 
 _log = logging.getLogger("cloister")
@@ -84,7 +86,7 @@ class Watcher:
                 os.set_blocking(reader, False)
                 os.set_blocking(writer, False)
                 selector.register(reader, selectors.EVENT_READ, lambda: _drain(reader))
-                thread = threading.Thread(target=self._run, args=(selector,), name="cloister-watcher", daemon=True)
+                thread = threading.Thread(target=self._run, args=(selector,), name="cloister-watcher", daemon=daemons())
                 self._selector, self._wake_reader, self._wake_writer = selector, reader, writer
                 self._ended = threading.Event()
                 self._thread = thread

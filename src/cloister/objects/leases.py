@@ -5,7 +5,7 @@ for those who want an end all the same: of what a client forgets to drop, of wha
 class or to one object, by `lease`, on the side where the object is. When it runs out, its sponsor is asked, if it has
 one; if that renews nothing, the object is let go here, and its proxies over there raise `MarshalError`.
 
-One thread of cloister's looks after all leases of a process; it is there only while there are any. Sponsors are the
+One thread of cloister's looks after all leases of an interpreter; it is there only while there are any. Sponsors are the
 user's code and run on a thread each. Any thread may enter; what the garbage collector may call only enqueues.
 """
 
@@ -22,6 +22,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from cloister.daemons import daemons
 from cloister.objects.marks import Shared
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class _Clock:
             if not self._runs:
                 self._runs = True
                 try:
-                    threading.Thread(target=self._run, name="cloister-leases", daemon=True).start()
+                    threading.Thread(target=self._run, name="cloister-leases", daemon=daemons()).start()
                 except RuntimeError:  # the interpreter ends
                     self._runs = False
 
@@ -186,7 +187,7 @@ class _Clock:
             exports.expire(grant.number)
             return None
         grant.asking = True
-        threading.Thread(target=self._ask, args=(reference, sponsor), name="cloister-sponsor", daemon=True).start()
+        threading.Thread(target=self._ask, args=(reference, sponsor), name="cloister-sponsor", daemon=daemons()).start()
         return now + SPONSOR_S
 
     def _ask(self, reference: weakref.ref[Grant], sponsor: Callable[[Any], float | None]) -> None:
