@@ -38,7 +38,6 @@ pytestmark = pytest.mark.parametrize("level", AT_EVERY_LEVEL[:2], indirect=True)
         ({"watchdog": Watchdog(policy="kill")}, "Watchdog"),
         ({"echo": False}, "echo"),
         ({"on": {events.Output: print}}, "Output"),
-        ({"on": {events.ExceptionRaised: print}}, "ExceptionRaised"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 
@@ -10,9 +11,9 @@ import pytest
 import cloister
 from cloister import events
 from cloister.domain.domain import Domain
-from cloister.errors import DomainUnloaded
+from cloister.errors import DomainUnloaded, MarshalError
 from cloister.report import Reason
-from tests.domain.journal import Journal
+from tests.domain.journal import Journal, wait_until
 
 Make = Callable[..., Domain]
 
@@ -47,19 +48,67 @@ def test_a_domain_unloads_itself(make: Make, how: str) -> None:
 
 
 @pytest.mark.parametrize(("call", "where"), [("fail_in_thread", "thread lost"), ("fail_in_task", "task")])
-def test_exceptions_that_nobody_handles_are_told(make: Make, level: str, call: str, where: str) -> None:
+def test_exceptions_that_nobody_handles_are_told(
+    make: Make, level: str, call: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """S47, S09: what a thread or a task of the domain raises is told once, and the domain and its host go on."""
-    if level == "thread":
-        pytest.skip("threads and tasks are the interpreter's, which the level thread shares with its host")
-    seen = Journal()
-    domain = make(on=seen.all)
+    hooked: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", hooked.append)
+    seen, others = Journal(), Journal()
+    domain, other = make(on=seen.all), make("other", on=others.all)
+    other.wait_ready()
     domain.call(f"happenings:{call}", "nobody waits")
     domain.call("gc:collect")
-    told = seen.wait_for(events.UnhandledException)
+    told = seen.wait_for(events.UnhandledException, 30)
     assert (told.domain, told.where, str(told.error)) == ("subject", where, "nobody waits")
     assert domain.eval("1") == 1
     domain.unload()
+    other.unload()
     assert len(seen.of(events.UnhandledException)) == 1
+    assert others.of(events.UnhandledException) == []
+    assert len(hooked) == (1 if level == "thread" and call == "fail_in_thread" else 0)
+
+
+def test_a_domain_hears_of_its_own_exceptions(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S47: code in a domain is told of what nobody handles there, beside its creator; another domain is not."""
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    seen = Journal()
+    domain, other = make(on=seen.all), make("other")
+    for each in (domain, other):
+        each.call("happenings:note_unhandled")
+    domain.call("happenings:fail_in_thread", "here")
+    assert domain.call("happenings:unhandled", 1) == [("subject", "thread lost")]
+    assert other.call("happenings:unhandled", 0) == []
+    assert seen.wait_for(events.UnhandledException, 30).where == "thread lost"
+
+
+def test_every_exception_is_told_where_it_was_asked_for(make: Make, level: str) -> None:
+    """S47: opted in, caught exceptions are told too, each once, from the level interpreter on."""
+    if level == "thread":
+        pytest.skip("what is raised is told of a whole interpreter, which the level thread shares with its host")
+    if sys.version_info < (3, 12):
+        pytest.skip("needs Python 3.12")
+    seen = Journal()
+    domain = make(on={events.ExceptionRaised: seen.write})
+    for number in range(3):
+        domain.call("happenings:catch", f"caught {number}")
+    seen.wait_for(events.ExceptionRaised, 30, 3)
+    domain.unload()
+    told = [event for event in seen.of(events.ExceptionRaised) if "caught" in event.message]
+    assert [(event.kind, event.message, event.function) for event in told] == [
+        ("builtins.KeyError", f"'caught {number}'", "catch.<locals>.deep") for number in range(3)
+    ]
+
+
+def test_a_lease_runs_out(make: Make) -> None:
+    """O13: at every level a leased object that is still held is let go when its time is up; others live."""
+    domain = make()
+    held, short = domain.create("leased:Held"), domain.create("leased:Short")
+    kept = domain.call("leased:sponsored", lambda: 60)
+    wait_until(lambda: domain.call("leased:alive") == 2, 30)
+    with pytest.raises(MarshalError, match="its lease ran out"):
+        short.name()
+    assert (held.name(), kept.name()) == ("held", "held")
 
 
 def test_events_are_iterated_over(make: Make) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import cloister
+
 
 def fail_in_thread(text: str) -> None:
     """A thread of the guest's own raises."""
@@ -31,6 +33,25 @@ async def fail_in_task(text: str) -> None:
 def fail_in_loop_of_ones_own(text: str) -> None:
     """The same on a loop that the code here has made."""
     asyncio.run(fail_in_task(text))
+
+
+def note_unhandled() -> None:
+    """Write down what nobody handles here."""
+    here, seen, told = cloister.current_domain(), [], threading.Semaphore(0)
+    here.set_data("seen", (seen, told))
+
+    @here.on(cloister.events.UnhandledException)
+    def note(event: cloister.events.UnhandledException) -> None:
+        seen.append((event.domain, event.where))
+        told.release()
+
+
+def unhandled(count: int) -> list[tuple[str, str]]:
+    """What was written down, once there is so much."""
+    seen, told = cloister.current_domain().get_data("seen")
+    for _ in range(count):
+        assert told.acquire(timeout=30)
+    return list(seen)
 
 
 def fail(text: str) -> None:

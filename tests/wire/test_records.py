@@ -219,7 +219,10 @@ def test_a_class_of_fields_that_is_a_container_as_well_is_refused_early() -> Non
 
 
 def test_parts_that_do_not_fit_the_class_are_refused(packing: Packing) -> None:
-    """Another number of parts is a MarshalError about versions; parts of the wrong kind are a ProtocolError."""
+    """Another number of parts is a MarshalError about versions; parts of the wrong kind are a ProtocolError.
+
+    What the class itself refuses is a MarshalError.
+    """
     codec = Codec(registry=REGISTRY, packing=packing)
     ext = packing.ext_type(1, b"")
     pack = packing.packer(strict_types=True).pack
@@ -235,10 +238,14 @@ def test_parts_that_do_not_fit_the_class_are_refused(packing: Packing) -> None:
             codec.decode(record(kind, *parts))
     for kind, parts in (
         (Plain, [7]), (Plain, [[1, 2]]), (Plain, [{1: 2}]), (Number, [None, "7"]), (Number, [None, 7.0]),
-        (SUBCLASSES[1], [None, b"x"]), (Kept, [7]),
+        (SUBCLASSES[1], [None, b"x"]),
     ):  # fmt: skip
         with pytest.raises(ProtocolError):
             codec.decode(record(kind, *parts))
+    with pytest.raises(
+        MarshalError, match=r"a Kept arrived and could not be rebuilt: its __setstate__ raised TypeError"
+    ):
+        codec.decode(record(Kept, 7))
     slots = codec.decode(record(Plain, {"free": 1}))
     assert vars(slots) == {"free": 1}
 

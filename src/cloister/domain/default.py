@@ -157,11 +157,11 @@ def current_domain() -> CurrentDomain:
 
 
 def domains() -> list[DomainBase]:
-    """The domains that this process has made and that have not ended, in the order in which they were made.
+    """The domains that the code of this domain has made and that have not ended, in the order in which they were made.
 
-    The default domain is not among them: it is `current_domain()`. Never waits.
+    The current domain is not among them: it is `current_domain()`. Never waits.
     """
-    lives = sorted(living.all_of_them(), key=lambda life: life.identity)
+    lives = sorted(living.made_here(), key=lambda life: life.identity)
     found = [None if life.over or life.peer.imports.keep is None else life.peer.imports.keep() for life in lives]
     return [domain for domain in found if domain is not None]
 

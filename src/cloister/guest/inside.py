@@ -137,15 +137,19 @@ class _Inside(Guest):
             offer = self._lanes.get()
             if offer is not None and offer.accept():
                 offer.end.close()
-        self._end_services()  # among them domains that code here has made; a thread that waits for one goes on then
         self._peer.threads.wait_ended(self._own_control.thread)
         self._service.forget()
         self._end_services()
         self._peer.exports.clear()
         self._own_control.leave()
 
+    def _stop(self) -> None:
+        """Let all threads go. One that waits for a domain that code here has made goes on when that has ended."""
+        super()._stop()
+        self._peer.threads.start(self._end_services, "cloister-ends")
+
     def _end_services(self) -> None:
-        """End what would outlive the domain."""
+        """End what would outlive the domain, such as domains that its code has made. Twice does no harm."""
 
     def _prepare(self) -> None:
         self._own_main.prepare(True)
@@ -170,6 +174,9 @@ class _InThread(_Inside):
         finally:
             own_threads.leave()
             self._domain.unhandled.clear()
+
+    def _end_services(self) -> None:
+        self._domain.end_what_is_its_own()
 
     def _enter(self) -> None:
         local.bind(self._domain)

@@ -40,6 +40,14 @@ class Place:
     unhandled: list[Callable[[str, BaseException], None]] = field(default_factory=list)
     """Where it shares its interpreter: who is told of its unhandled exceptions; see `cloister.guest.unhandled`."""
 
+    ends: list[Callable[[], object]] = field(default_factory=list)
+    """Where it shares its interpreter: what is to be ended with it, such as domains that its code has made."""
+
+    def end_what_is_its_own(self) -> None:
+        """End what would outlive it; the last one first."""
+        while self.ends:
+            self.ends.pop()()
+
     def tell_unhandled(self, where: str, error: BaseException) -> None:
         """Tell of an exception that nobody in this domain handles."""
         for tell in list(self.unhandled):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 
-__all__ = ["reader"]
+__all__ = ["close", "reader"]
 
 _lock = threading.Lock()
 _ends: tuple[int, int] | None = None
@@ -25,13 +25,20 @@ def reader() -> int:
         return _ends[0]
 
 
+def close() -> None:
+    """End all that is tied to it, where an interpreter ends before its process. Idempotent."""
+    global _ends
+    with _lock:
+        if _ends is not None:
+            os.close(_ends[0])
+            os.close(_ends[1])
+            _ends = None
+
+
 def _close_in_child() -> None:
-    global _ends, _lock
+    global _lock
     _lock = threading.Lock()
-    if _ends is not None:
-        os.close(_ends[0])
-        os.close(_ends[1])
-        _ends = None
+    close()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,8 +5,8 @@ for those who want an end all the same: of what a client forgets to drop, of wha
 class or to one object, by `lease`, on the side where the object is. When it runs out, its sponsor is asked, if it has
 one; if that renews nothing, the object is let go here, and its proxies over there raise `MarshalError`.
 
-One thread of cloister's looks after all leases of an interpreter; it is there only while there are any. Sponsors are the
-user's code and run on a thread each. Any thread may enter; what the garbage collector may call only enqueues.
+One thread of cloister's looks after all leases of an interpreter; it is there only while there are any. Sponsors are
+the user's code and run on a thread each. Any thread may enter; what the garbage collector may call only enqueues.
 """
 
 from __future__ import annotations
