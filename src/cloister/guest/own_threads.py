@@ -54,19 +54,19 @@ def is_followed(thread: threading.Thread | None) -> bool:
     return thread in _followed
 
 
-def _start_followed(thread: threading.Thread) -> None:
+def _start_followed(self: threading.Thread) -> None:
     place = local.shared()
-    if place is not None and not thread.name.startswith(OURS):
-        _followed.add(thread)
-        _bind(thread, place)
-    _start(thread)
+    if place is not None and not self.name.startswith(OURS):
+        _followed.add(self)
+        _bind(self, place)
+    _start(self)
 
 
 def _bind(thread: threading.Thread, place: Place) -> None:
     run = thread.run
 
     def run_there() -> None:
-        del thread.run  # type: ignore[misc]  # the instance's own, which holds the thread
+        del thread.run  # the instance's own, which holds the thread
         local.bind(place)
         try:
             run()
