@@ -37,7 +37,8 @@ def fail_in_loop_of_ones_own(text: str) -> None:
 
 def note_unhandled() -> None:
     """Write down what nobody handles here."""
-    here, seen, told = cloister.current_domain(), [], threading.Semaphore(0)
+    seen: list[tuple[str, str]] = []
+    here, told = cloister.current_domain(), threading.Semaphore(0)
     here.set_data("seen", (seen, told))
 
     @here.on(cloister.events.UnhandledException)
@@ -48,6 +49,7 @@ def note_unhandled() -> None:
 
 def unhandled(count: int) -> list[tuple[str, str]]:
     """What was written down, once there is so much."""
+    seen: list[tuple[str, str]]
     seen, told = cloister.current_domain().get_data("seen")
     for _ in range(count):
         assert told.acquire(timeout=30)
