@@ -116,6 +116,19 @@ def test_object_of_the_host_in_a_coroutine(make: Make) -> None:
     assert domain.call("coroutines:use", cloister.share(Box())) == ["kept", 1, True, True, True, 4]
 
 
+def test_streams_of_the_host_are_read_in_a_coroutine(make: Make) -> None:
+    """``async for`` reads a generator and an iterable of a host without a loop; ``for`` is refused, and names it."""
+    domain = make()
+    many = (number * number for number in range(1000))
+    read = domain.call("coroutines:read_through", many, cloister.share(range(3)), iter("ab"))
+    assert read == [True, [number * number for number in range(1000)], True, [0, 1, 2], True, ["a", "b"]]
+
+
+def test_calls_of_the_host_become_tasks(make: Make) -> None:
+    """`TaskGroup.create_task` takes a call of the host's object, as it takes the coroutine of an ``async def``."""
+    assert make().call("coroutines:as_tasks", lambda number: number + 1) == [1, 2, 3]
+
+
 def test_plain_function_in_a_coroutine_gets_the_future(make: Make) -> None:
     """A plain function gets a future inside a task; in a thread of `asyncio.to_thread` it gets the result."""
     domain = make()

@@ -219,6 +219,26 @@ async def use(box: Any) -> list[Any]:
     return noted
 
 
+async def read_through(*sources: Any) -> list[Any]:
+    """Read the host's iterables and iterators with ``async for``; a plain ``for`` is refused."""
+    read: list[Any] = []
+    for source in sources:
+        try:
+            for _ in source:
+                read.append("without waiting")
+        except TypeError as error:
+            read.append("async for" in str(error))
+        read.append([item async for item in source])
+    return read
+
+
+async def as_tasks(ask: Callable[[int], Any]) -> list[Any]:
+    """Calls of the host that become tasks."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(ask(number)) for number in range(3)]
+    return [task.result() for task in tasks]
+
+
 def helper(ask: Callable[[int], Any]) -> Any:
     """A plain function that calls the host; in a coroutine it gets a future."""
     return ask(7)
@@ -227,7 +247,7 @@ def helper(ask: Callable[[int], Any]) -> Any:
 async def by_helper(ask: Callable[[int], Any]) -> list[Any]:
     """The three ways to call a plain function that calls the host."""
     future = helper(ask)
-    return [type(future).__name__ == "LoopCall", await future, await asyncio.to_thread(helper, ask)]
+    return [asyncio.isfuture(future), await future, await asyncio.to_thread(helper, ask)]
 
 
 def own_loop(ask: Callable[[int], Any], times: int) -> list[Any]:

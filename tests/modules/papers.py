@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import socket
@@ -93,3 +94,12 @@ def allow_descriptors(more: bool) -> None:
         limit = os.dup(0)
         os.close(limit)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+async def read_awaited(file: Any) -> list[Any]:
+    """Use a file of the host in a coroutine."""
+    async with file:
+        first = await asyncio.create_task(file.readline())
+        lines = [line async for line in file]
+        await file.seek(0)
+        return [first, len(lines), len(await file.read())]

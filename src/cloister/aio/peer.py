@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from cloister import calling
 from cloister.aio.callbacks import LoopThreads, serving
 from cloister.aio.limited import Desk, desk, home
-from cloister.aio.method_call import LimitedMethodCall, MethodCall
 from cloister.domain import broken_lanes
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.state import State
@@ -28,6 +27,7 @@ from cloister.domain.watching import run_aside
 from cloister.errors import CloisterError, ProtocolError
 from cloister.lanes.loop_end import LoopEnd
 from cloister.lanes.loop_shared import LoopCall, LoopShared
+from cloister.lanes.method_call import MethodCall, MethodFuture
 from cloister.objects.awaited import make_awaited_class
 from cloister.pipes.duplex import lane_pair
 from cloister.report import Reason
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["FUTURES", "METHODS", "Kind", "LoopPeer"]
 
 Kind = tuple[type[LoopCall], type[asyncio.Future[Any]]]
-METHODS: Kind = (MethodCall, LimitedMethodCall)
+METHODS: Kind = (MethodCall, MethodFuture)
 FUTURES: Kind = (LoopCall, asyncio.Future)
 """What a call gives: on a lane of the loop, and where concurrency is limited."""
 
@@ -99,6 +99,10 @@ class LoopPeer(GuestPeer):
             future = kind[1](loop=loop)
             future.set_exception(error)
             return future
+
+    def awaiting(self) -> bool:
+        """Every call is."""
+        return True
 
     def watch(self, what: str) -> None:
         """As the guest's, but nobody waits: asked on another thread, which is not a loop's."""

@@ -1,9 +1,10 @@
 """How coroutines of a guest call the host: they await it, and their loop goes on meanwhile.
 
 Inside a task of an asyncio loop - the guest's own, or one that its code runs - a call of a host's object gives a future
-of that loop. It takes a shared lane that the host opens for this loop at its first such call, so neither a thread nor
-the lane of the call around it waits. Plain functions that a coroutine calls get the future too; what has to have the
-result there and then runs in `asyncio.to_thread`, where a call waits as on any thread.
+of that loop, which may be used as a coroutine too. It takes a shared lane that the host opens for this loop at its
+first such call, so neither a thread nor the lane of the call around it waits. Plain functions that a coroutine calls
+get the future too; what has to have the result there and then runs in `asyncio.to_thread`, where a call waits as on any
+thread.
 
 Cancelling the future gives the call up; what the host runs for it goes on, a host is never interrupted. What Python
 wants an answer from at once - ``len``, ``in``, ``for``, ``with`` - can't be awaited, and is refused with the way out.
@@ -20,6 +21,7 @@ from weakref import WeakKeyDictionary
 from cloister import calling
 from cloister.errors import CallCancelled, CallTimeout
 from cloister.lanes.loop_shared import LoopShared
+from cloister.lanes.method_call import MethodCall, MethodFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +36,7 @@ _AT_ONCE: Final = frozenset(
     f"__{name}__"
     for name in (
         *"len length_hint contains bool int float complex index hash str bytes format fspath eq ne".split(),
-        *"iter next reversed enter exit setitem delitem setattr delattr".split(),
+        *"reversed enter exit setitem delitem setattr delattr".split(),
     )
 )
 """What can't be awaited, because Python itself takes the result."""
@@ -64,9 +66,9 @@ class Awaiting:
                 lane = self._lane_of(loop)
             options = calling.options(limit, name) or {}
             options["logical"], options["strand"] = calling.logical_thread(), calling.strand()
-            call = lane.submit(target, name, args, kwargs, options, limit, flags)
+            call = lane.submit(target, name, args, kwargs, options, limit, flags, MethodCall)
         except Exception as error:
-            failed: asyncio.Future[Any] = loop.create_future()
+            failed = MethodFuture(loop=loop)
             failed.set_exception(error)
             return failed
         proxy = self._peer.imports.held(target)

@@ -361,6 +361,10 @@ class HostPeer(Peer):
 
     # -- calls to the host -------------------------------------------------------------------------------------------
 
+    def awaiting(self) -> bool:
+        """Whether a call of the host's objects is awaited here: in a task."""
+        return task_here()
+
     def _await(
         self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int
     ) -> Awaitable[Any]:

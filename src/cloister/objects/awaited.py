@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final, NoReturn
 
 from cloister.objects.descriptions import Description
+from cloister.objects.file_proxies import file_members
 from cloister.objects.proxies import Proxy, make_class
 
 __all__ = ["Attribute", "make_awaited_class"]
@@ -88,7 +89,12 @@ class Attribute:
 def make_awaited_class(description: Description, expected: type | None = None) -> type[Proxy]:
     """Make the class of the proxies of a type; see `proxies.make_class`."""
     made = make_class(description, expected)
-    namespace: dict[str, Any] = {name: _attribute(name, vars(made)[name].__doc__) for name in _attributes(description)}
+    known_here = file_members(description)
+    namespace: dict[str, Any] = {
+        name: _attribute(name, vars(made)[name].__doc__)
+        for name in (attribute.name for attribute in description.attributes)
+        if name not in known_here
+    }
     for name in description.specials:
         if name in _LOCAL:
             namespace[name] = getattr(object, name)
@@ -125,10 +131,6 @@ def _mark(method: Any) -> None:
         inspect.markcoroutinefunction(method)
     else:
         method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # what 3.11 looks at
-
-
-def _attributes(description: Description) -> list[str]:
-    return [attribute.name for attribute in description.attributes]
 
 
 def _attribute(name: str, text: str | None) -> property:

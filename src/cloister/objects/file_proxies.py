@@ -2,14 +2,18 @@
 
 Data goes in pieces, so that a file of any size is read and written; `readinto` fills the buffer here; iterating reads
 lines ahead, and what is done to the file next knows of them. `closed` is what this side knows. A descriptor number
-means nothing here, so there is none. Where calls are awaited, each method is the plain call. Any thread may enter; two
-at once are in each other's way, as with any file.
+means nothing here, so there is none. Any thread may enter; two at once are in each other's way, as with any file.
+
+A method is written once, as the *steps* of it: a generator that yields what to call over there, or LINE for the next
+line, and is sent the answer. Where calls are awaited the method is a coroutine, elsewhere it waits.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.objects.reading import reading_of
@@ -42,10 +46,44 @@ def file_members(description: Description) -> dict[str, Any]:
     members["_cloister_empty"] = "" if _TEXT in description.bases else b""
     members["_cloister_raw"] = _RAW in description.bases
     if "read" in offered and _TEXT not in description.bases:
-        members["readinto"] = _readinto
+        members["readinto"] = _method(_readinto)
     if "read1" in offered:
-        members["readinto1"] = _readinto1
+        members["readinto1"] = _method(_readinto1)
     return members
+
+
+Steps = Generator[tuple[Any, ...], Any, Any]
+LINE: Final = ()
+
+
+def _method(steps: Callable[..., Steps]) -> Callable[..., Any]:
+    """Make a method of its steps."""
+
+    @functools.wraps(steps)
+    def method(self: Any, /, *args: Any) -> Any:
+        taken = steps(self, *args)
+        if self._cloister_peer.awaiting():
+            return _awaited(self, taken)
+        answer: Any = None
+        try:
+            while True:
+                asked = taken.send(answer)
+                answer = _call(self, *asked) if asked else next(self, None)
+        except StopIteration as end:
+            return end.value
+
+    method.__name__ = steps.__name__[1:]  # the name that it has over there
+    return method
+
+
+async def _awaited(self: Any, taken: Steps) -> Any:
+    answer: Any = None
+    try:
+        while True:
+            asked = taken.send(answer)
+            answer = await (_call(self, *asked) if asked else anext(self, None))
+    except StopIteration as end:
+        return end.value
 
 
 def _call(self: Any, name: str, *args: Any) -> Any:
@@ -71,7 +109,7 @@ def _taken(self: Any, size: int) -> list[Any]:
     return parts
 
 
-def _read(self: Any, size: int | None = -1, /) -> Any:
+def _read(self: Any, size: int | None = -1, /) -> Steps:
     """Read and return at most `size` bytes or characters; all that is left where it is negative or None."""
     size = -1 if size is None or size < 0 else size
     parts = _taken(self, size)
@@ -81,9 +119,7 @@ def _read(self: Any, size: int | None = -1, /) -> Any:
         size = 0  # a raw file may give less than it is asked for
     while size:
         asked = PIECE if size < 0 else min(size, PIECE)
-        part = _call(self, "read", asked)
-        if inspect.isawaitable(part):
-            return part
+        part = yield "read", asked
         if part is None and not parts:
             return None
         if not part:
@@ -95,52 +131,51 @@ def _read(self: Any, size: int | None = -1, /) -> Any:
     return self._cloister_empty.join(parts)
 
 
-def _readall(self: Any) -> Any:
+def _readall(self: Any) -> Steps:
     """Read and return all that is left."""
-    return _read(self, -1)
+    return (yield from _read(self, -1))
 
 
-def _read1(self: Any, size: int = -1, /) -> Any:
+def _read1(self: Any, size: int = -1, /) -> Steps:
     """Read and return at most `size` bytes, with at most one read of what lies below."""
     parts = _taken(self, PIECE if size < 0 else size)
-    return self._cloister_empty.join(parts) if parts else _call(self, "read1", PIECE if size < 0 else min(size, PIECE))
+    if parts:
+        return self._cloister_empty.join(parts)
+    return (yield "read1", PIECE if size < 0 else min(size, PIECE))
 
 
-def _readinto(self: Any, buffer: Any, /) -> int | None:
+def _readinto(self: Any, buffer: Any, /) -> Steps:
     """Read into a buffer; return how many bytes that were."""
-    return _fill(buffer, _read(self, memoryview(buffer).nbytes))
+    return _fill(buffer, (yield from _read(self, memoryview(buffer).nbytes)))
 
 
-def _readinto1(self: Any, buffer: Any, /) -> int | None:
+def _readinto1(self: Any, buffer: Any, /) -> Steps:
     """Read into a buffer, with at most one read of what lies below; return how many bytes that were."""
-    return _fill(buffer, _read1(self, memoryview(buffer).nbytes))
+    return _fill(buffer, (yield from _read1(self, memoryview(buffer).nbytes)))
 
 
 def _fill(buffer: Any, data: Any) -> int | None:
     if data is None:
         return None
-    if inspect.isawaitable(data):
-        getattr(data, "cancel", getattr(data, "close", int))()
-        raise TypeError("where calls are awaited, use `await file.read(n)` instead of readinto()")
     view = memoryview(buffer).cast("B")
     view[: len(data)] = data
     return len(data)
 
 
-def _readline(self: Any, size: int | None = -1, /) -> Any:
+def _readline(self: Any, size: int | None = -1, /) -> Steps:
     """Read and return one line, or at most `size` of it."""
     items = reading_of(self).items
     if items:
         line = items[0]
         return self._cloister_empty.join(_taken(self, len(line) if size is None or size < 0 else min(size, len(line))))
-    return _call(self, "readline", -1 if size is None else size)
+    return (yield "readline", -1 if size is None else size)
 
 
-def _readlines(self: Any, hint: int | None = -1, /) -> list[Any]:
+def _readlines(self: Any, hint: int | None = -1, /) -> Steps:
     """Read and return the lines that are left, or lines of about `hint` in all."""
     lines: list[Any] = []
     size = 0
-    for line in self:
+    while (line := (yield LINE)) is not None:
         lines.append(line)
         size += len(line)
         if hint is not None and 0 < hint <= size:
@@ -148,72 +183,68 @@ def _readlines(self: Any, hint: int | None = -1, /) -> list[Any]:
     return lines
 
 
-def _tell(self: Any) -> Any:
+def _tell(self: Any) -> Steps:
     """Return the position in the file."""
     ahead = _ahead(self)
     if ahead and self._cloister_empty == "":
         raise OSError("telling position disabled by next() call: lines were read ahead")
-    return _call(self, "tell") - ahead if ahead else _call(self, "tell")
+    return (yield ("tell",)) - ahead
 
 
-def _seek(self: Any, offset: int, whence: int = 0, /) -> Any:
+def _seek(self: Any, offset: int, whence: int = 0, /) -> Steps:
     """Set the position in the file; return it."""
     ahead = _ahead(self)
     if ahead and whence == 1 and self._cloister_empty == "":
         raise OSError("the current position of a text file is not known after iterating over it")
     reading_of(self).drop()
-    return _call(self, "seek", offset - ahead if whence == 1 else offset, whence)
+    return (yield "seek", offset - ahead if whence == 1 else offset, whence)
 
 
-def _settle(self: Any) -> None:
+def _settle(self: Any) -> Steps:
     """Let the file stand where this side has read to, before it is changed."""
     if reading_of(self).items:
-        _seek(self, 0, 1)
+        yield from _seek(self, 0, 1)
 
 
-def _write(self: Any, data: Any, /) -> Any:
+def _write(self: Any, data: Any, /) -> Steps:
     """Write all of it, or, to a raw file, what it takes; return how much that was."""
-    _settle(self)
+    yield from _settle(self)
     if not isinstance(data, str | bytes):
         data = bytes(memoryview(data).cast("B"))
     if len(data) <= PIECE or self._cloister_raw:
-        return _call(self, "write", data[:PIECE])
+        return (yield "write", data[:PIECE])
     written = 0
     for begin in range(0, len(data), PIECE):
-        part = _call(self, "write", data[begin : begin + PIECE])
-        if inspect.isawaitable(part):
-            raise TypeError(f"where calls are awaited, write at most {PIECE} at a time, and await it")
-        written += part
+        written += yield "write", data[begin : begin + PIECE]
     return written
 
 
-def _writelines(self: Any, lines: Any, /) -> None:
+def _writelines(self: Any, lines: Any, /) -> Steps:
     """Write lines, many of them in one call."""
     waiting, size = [], 0
     for line in lines:
         waiting.append(line)
         size += len(line)
         if size >= PIECE:
-            _write(self, self._cloister_empty.join(waiting))
+            yield from _write(self, self._cloister_empty.join(waiting))
             waiting, size = [], 0
     if waiting:
-        _write(self, self._cloister_empty.join(waiting))
+        yield from _write(self, self._cloister_empty.join(waiting))
 
 
-def _truncate(self: Any, size: int | None = None, /) -> Any:
+def _truncate(self: Any, size: int | None = None, /) -> Steps:
     """Cut or lengthen the file to a size, by default to the position; return it."""
-    _settle(self)
-    return _call(self, "truncate", size)
+    yield from _settle(self)
+    return (yield "truncate", size)
 
 
-def _close(self: Any) -> Any:
+def _close(self: Any) -> Steps:
     """Flush and close the file over there; a second time does nothing."""
     reading = reading_of(self)
-    if reading.closed:
-        return None
-    reading.drop()
-    reading.closed = True
-    return _call(self, "close")
+    if not reading.closed:
+        reading.drop()
+        reading.closed = True
+        yield ("close",)
 
 
 def _closed(self: Any) -> bool:
@@ -225,7 +256,9 @@ def _fileno(self: Any) -> int:
     raise io.UnsupportedOperation("fileno: the file is in another domain, and its descriptor does not come here")
 
 
-def _itself(self: Any) -> Any:
+def _enter(self: Any) -> Any:
+    if self._cloister_peer.awaiting():
+        raise TypeError(f"`with` would have to wait for {self!r}, which is awaited: use `async with`")
     return self
 
 
@@ -233,20 +266,32 @@ def _leave(self: Any, *_: object) -> None:
     self.close()
 
 
+async def _aenter(self: Any) -> Any:
+    return self
+
+
+async def _aleave(self: Any, *_: object) -> None:
+    closed = self.close()
+    if inspect.isawaitable(closed):
+        await closed
+
+
 _MEMBERS: Final[dict[str, Any]] = {
-    "read": _read,
-    "readall": _readall,
-    "read1": _read1,
-    "readline": _readline,
-    "readlines": _readlines,
-    "tell": _tell,
-    "seek": _seek,
-    "write": _write,
-    "writelines": _writelines,
-    "truncate": _truncate,
-    "close": _close,
-    "__enter__": _itself,
+    "read": _method(_read),
+    "readall": _method(_readall),
+    "read1": _method(_read1),
+    "readline": _method(_readline),
+    "readlines": _method(_readlines),
+    "tell": _method(_tell),
+    "seek": _method(_seek),
+    "write": _method(_write),
+    "writelines": _method(_writelines),
+    "truncate": _method(_truncate),
+    "close": _method(_close),
+    "__enter__": _enter,
     "__exit__": _leave,
+    "__aenter__!": _aenter,
+    "__aexit__!": _aleave,
     "closed!": property(_closed, None, None, "Whether it was closed by this side."),
     "fileno!": _fileno,
 }

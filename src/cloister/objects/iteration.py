@@ -39,7 +39,7 @@ def iteration_members(description: Description) -> dict[str, Any]:
             members.update(close=_close("aclose"))
         return members
     if "__iter__" in specials:
-        return {"__aiter__": _opening("__iter__")}
+        return {"__aiter__": _opening("__iter__"), "__iter__": _opened("__iter__")}
     if "__aiter__" in specials:
         return {"__aiter__": _opening("__aiter__"), "__iter__": _opened("__aiter__")}
     return {}
@@ -109,6 +109,11 @@ def _aclose(name: str) -> Callable[..., Any]:
 
 def _opened(name: str) -> Callable[[Any], Any]:
     def __iter__(self: Any) -> Any:
+        if self._cloister_peer.awaiting():
+            raise TypeError(
+                f"`for` would have to wait for {self!r}, which is awaited: use `async for`, or run what iterates over"
+                " it with `await asyncio.to_thread(function, ...)`"
+            )
         return self._cloister_peer.call(self._cloister_id, name, (), None)
 
     return __iter__

@@ -76,6 +76,10 @@ class Peer:
         """Call a method of an object over there. Raises what it raised, and the errors of calls and domains."""
         raise NotImplementedError
 
+    def awaiting(self) -> bool:
+        """Whether a call that is made here and now gives an awaitable."""
+        return False
+
     def broken(self, error: ProtocolError, name: str) -> BaseException:
         """An answer of the peer breaks the rules: give it up, where this side may. Returns what to raise."""
         return error

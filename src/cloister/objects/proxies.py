@@ -36,6 +36,9 @@ class Callee(Protocol):
     def call(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Call a method of an object over there."""
 
+    def awaiting(self) -> bool:
+        """Whether a call that is made here and now gives an awaitable."""
+
     def describe(self, error: BaseException) -> Any:
         """Turn an exception into plain values."""
 

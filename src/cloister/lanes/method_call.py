@@ -1,4 +1,4 @@
-"""What a method of an awaited proxy gives: a future that is on its way, and that may be used as a coroutine too.
+"""What a method gives where it is awaited: a future that is on its way, and that may be used as a coroutine too.
 
 An ``async def`` method gives a coroutine, and code is written for those: `asyncio.create_task` and a `TaskGroup` take
 nothing else. So the future has the methods of one. A task that is made of it waits for the call; cancelling the task,
@@ -15,7 +15,7 @@ from typing import Any
 
 from cloister.lanes.loop_shared import LoopCall
 
-__all__ = ["LimitedMethodCall", "MethodCall"]
+__all__ = ["MethodCall", "MethodFuture"]
 
 
 class _Steps:
@@ -51,5 +51,5 @@ class MethodCall(_Steps, LoopCall):
         return self.name
 
 
-class LimitedMethodCall(_Steps, asyncio.Future[Any]):
-    """A call of a method of a domain whose concurrency is limited."""
+class MethodFuture(_Steps, asyncio.Future[Any]):
+    """A call of a method that takes no lane of a loop, or could not begin."""
