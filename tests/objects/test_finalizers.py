@@ -140,6 +140,9 @@ class Callee:
     def call(self, *_: Any) -> Any:
         raise AssertionError("it was called")
 
+    def awaiting(self) -> bool:
+        return False
+
     def describe(self, error: BaseException) -> Any:
         raise AssertionError("it was asked")
 
