@@ -1,7 +1,8 @@
 """cloister runs code in isolated domains and lets you call it as if it were local.
 
-Everything public is here, or in `cloister.pipes`, `cloister.aio`, `cloister.events` and `cloister.errors`. A name is
-imported when it is first used, so that ``import cloister`` is quick and a guest loads only what it needs.
+Everything public is here, or in `cloister.pipes`, `cloister.aio`, `cloister.arrays`, `cloister.events` and
+`cloister.errors`. A name is imported when it is first used, so that ``import cloister`` is quick and a guest loads only
+what it needs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from cloister import release
 __version__ = release.VERSION
 
 if TYPE_CHECKING:
-    from cloister import aio, errors, pipes
+    from cloister import aio, arrays, errors, pipes
     from cloister.calling import logical_thread, timeout
     from cloister.contexts.bound import ContextBound, context_of, intercepted, synchronized
     from cloister.contexts.context import Context, current_context
@@ -124,6 +125,7 @@ __all__ = [
     "Watchdog",
     "WrongProcess",
     "aio",
+    "arrays",
     "by_reference",
     "by_value",
     "code",
@@ -156,6 +158,7 @@ __all__ = [
 
 _MODULES = {
     "aio": "cloister.aio",
+    "arrays": "cloister.arrays",
     "errors": "cloister.errors",
     "events": "cloister.domain.events",
     "pipes": "cloister.pipes",

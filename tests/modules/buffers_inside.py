@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import resource
 from typing import Any
 
 import numpy as np
+
+import cloister
 
 kept: list[Any] = []
 
@@ -89,3 +93,80 @@ def segment_maps() -> list[str]:
     with open("/proc/self/maps", encoding="ascii") as file:
         words = [line.split() for line in file if "memfd:cloister-segment" in line]
     return [each[1] for each in words]
+
+
+def made(length: int, *, share: bool = False) -> Any:
+    """Make an array of numbers where results lie, or copy one there."""
+    if share:
+        return cloister.arrays.share(np.arange(length, dtype="f8"))
+    array = cloister.arrays.empty(length)
+    array[:] = np.arange(length)
+    return array
+
+
+def some(length: int) -> list[Any]:
+    """Make several."""
+    return [made(length), np.arange(length), made(length)]
+
+
+def made_and_kept(length: int) -> Any:
+    """Make one, keep it, and return it."""
+    kept.append(made(length))
+    return kept[-1]
+
+
+def rewrite(value: float) -> None:
+    """Write into what is kept."""
+    kept[-1][:] = value
+
+
+def is_shared(array: Any) -> bool:
+    """Whether an array lies in shared memory over here."""
+    return cloister.arrays.is_shared(array)
+
+
+def hand_on(array: Any, take: Any) -> Any:
+    """Give what came to a call-back of the host's; return what that returns."""
+    return take(array)
+
+
+def part_of_memory(array: Any) -> float:
+    """How much of this process's share of the array's memory is its own: 1.0 where nobody else has it."""
+    array.sum()
+    address = array.__array_interface__["data"][0]
+    found = False
+    with open("/proc/self/smaps", encoding="ascii") as file:
+        for line in file:
+            words = line.split()
+            if "-" in words[0] and not words[0].endswith(":"):
+                first, last = (int(each, 16) for each in words[0].split("-"))
+                found = first <= address < last
+            elif found and words[0] == "Pss:":
+                return int(words[1]) * 1024 / float(array.nbytes)
+    return 0.0
+
+
+def no_more_addresses() -> None:
+    """Let this process map no more than 40 MiB from here on."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        pages = int(file.read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 40 * 1024 * 1024, resource.RLIM_INFINITY))
+
+
+def lock_memory() -> int:
+    """Let this process lock all memory that it maps from now on, of which it may lock little; 0 where that works."""
+    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (min(hard, 64 * 1024 * 1024), hard))
+    return int(ctypes.CDLL(None).mlockall(2))
+
+
+def attack(array: Any, how: str) -> str:
+    """Try to change the memory that the host lends; return the name of the error, or end."""
+    address, size = array.__array_interface__["data"][0], array.nbytes
+    libc = ctypes.CDLL(None, use_errno=True)
+    if how == "protect":
+        start = address & ~4095
+        wrong = libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), 3)
+        return errno.errorcode[ctypes.get_errno()] if wrong else "writable"
+    ctypes.memset(address, 0, 1)
+    return "written"

@@ -204,13 +204,24 @@ def lying_stream(how: str) -> Any:
 
 def loan(length: int, *changed: Any) -> None:
     """Answer with a loan of which one field, named by its position, is another one than the true."""
-    from cloister.wire.scalars import _SEGMENT, SEGMENT_CODE
-
     exchange = _exchange()
     placed = exchange.lend(memoryview(bytes(length)))
     while placed is None:
         placed = exchange.lend(memoryview(bytes(length)))
-    fields = [0, *placed.fields]
+    _answer_with_loan([0, *placed.fields], changed)
+
+
+def loan_home(array: Any, *changed: Any) -> None:
+    """Give back what the host has sent, and lie about one field of where it lies."""
+    placed = _exchange().lend(memoryview(array))
+    assert placed is not None
+    assert placed.home
+    _answer_with_loan([4, *placed.fields], changed)
+
+
+def _answer_with_loan(fields: list[int], changed: tuple[Any, ...]) -> None:
+    from cloister.wire.scalars import _SEGMENT, SEGMENT_CODE
+
     for position, value in zip(changed[::2], changed[1::2], strict=True):
         fields[position] = value
     codec = Codec()

@@ -3,14 +3,16 @@
 What lies in a segment, and when it comes back, is in `cloister.objects.buffers`; how a segment is made, in
 `cloister.pipes.segments`. A guest that can use segments says so first; the ledger is made with the first of them. A
 segment that goes down is used from when the guest has said that it has it. Whatever fails, large buffers go through the
-pipe.
+pipe. The segments of arrays that several domains may know (`cloister.objects.commons`) are introduced to the guest
+here; they are not in the budget.
 
-`wanted`, `had` and `dropped` belong to the watcher's thread, all else to any.
+`wanted`, `had`, `dropped` and `tidy` belong to the watcher's thread, all else to any.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections import deque
@@ -20,8 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 from cloister import calling
 from cloister.errors import ProtocolError
 from cloister.levels.watcher import watcher
-from cloister.objects.buffers import MAX_SEGMENT, Borrower, Ledger, Lender, Segment, in_loop
+from cloister.objects import commons
+from cloister.objects.borrowing import Borrower
+from cloister.objects.buffers import MAX_SEGMENT, Lender, Segment, in_loop
 from cloister.objects.exchange import Exchange
+from cloister.objects.ledger import Ledger
 from cloister.pipes import segments
 from cloister.pipes.duplex import close_quietly
 from cloister.wire.messages import Kind
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cloister.domain.life import Life
+    from cloister.pipes.segments import Mapping
 
 __all__ = ["GuestSegments"]
 
@@ -129,9 +135,15 @@ class GuestSegments(Exchange):
         if self._closed:
             lender.close()
             return False
+        return self._await(segment)
+
+    def _await(self, segment: Segment) -> bool:
+        """Wait a moment until the guest has mapped it."""
+        if segment.there.is_set():
+            return True
         limit = calling.deadline.get()
         wait = WAIT_S if limit is None else max(0.0, min(WAIT_S, limit - time.monotonic()))
-        return not in_loop() and segment.there.wait(wait)
+        return not in_loop() and not watcher.here and segment.there.wait(wait)
 
     def _make_up(self, ticket: int, size: int) -> None:
         """Make a segment that goes up."""
@@ -179,6 +191,47 @@ class GuestSegments(Exchange):
             self._made += size
             return True
 
+    # -- arrays that other domains may know as well --------------------------------------------------------------------
+
+    def introduce(self, mapping: Mapping) -> Segment | None:
+        """Make the guest know the segment of an array; None where that can't be, or is not done yet."""
+        common, lender = commons.of(mapping), self.lender
+        if common is None or lender is None:
+            return None
+        with self._lock:
+            segment = lender.segment_of(mapping)
+            if segment is None:
+                try:
+                    fd = os.dup(common.fd)
+                except OSError:
+                    return None
+                segment = Segment(next(self._numbers), mapping)
+                lender.introduce(segment)
+                common.readers.add(self)
+                self._life.speaker.hand_segment(segment.number, segment.size, False, 0, fd)
+                if self._closed:
+                    common.readers.discard(self)
+                    return None
+        return segment if self._await(segment) else None
+
+    def withdraw(self, mapping: Mapping) -> None:
+        """Let the guest forget the segment of an array."""
+        lender = self.lender
+        number = 0 if lender is None else lender.withdraw(mapping)
+        if number:
+            self._life.speaker.send(Kind.DROP_SEGMENT, [number])
+
+    def is_back(self, mapping: Mapping) -> bool:
+        """Whether the guest reads nothing of it any more."""
+        lender = self.lender
+        return lender is None or lender.is_back(mapping)
+
+    def tidy(self) -> None:
+        """Work off what has come back; done with every beat."""
+        commons.tidy()
+        if self.lender is not None:
+            self.lender.tidy()
+
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -191,3 +244,4 @@ class GuestSegments(Exchange):
             lender.close()
         if borrower is not None:
             borrower.close()
+        commons.forget(self)

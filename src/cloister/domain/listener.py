@@ -110,6 +110,7 @@ class Listener:
                 dropped = life.peer.imports.take_dropped()
                 if dropped:
                     life.speaker.send(Kind.RELEASE, dropped)
+                life.peer.segments.tidy()
             case Kind.RELEASE:
                 self._work(lambda: self._release(body[0]))
             case Kind.LOG:

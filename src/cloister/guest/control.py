@@ -213,6 +213,7 @@ class Control:
         dropped = self._peer.imports.take_dropped()
         if dropped:
             self.send(Kind.RELEASE, dropped)
+        self._segments.tidy()
 
     def _obey(self, frame: frames.Frame) -> None:
         body = self._codec.decode(frame.body, frame.buffers)

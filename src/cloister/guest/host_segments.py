@@ -1,7 +1,7 @@
 """The shared memory between this guest and its host, which makes it: asked for, mapped, given back.
 
 What lies in a segment, and when it comes back, is in `cloister.objects.buffers`. Whatever fails here, large buffers go
-through the pipe. `arrived`, `refused` and `dropped` belong to the control thread, all else to any.
+through the pipe. `arrived`, `refused`, `dropped` and `tidy` belong to the control thread, all else to any.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import itertools
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling
-from cloister.objects.buffers import MAX_SEGMENT, Borrower, Ledger, Lender, Segment, in_loop, size_for
+from cloister.objects import commons
+from cloister.objects.borrowing import Borrower
+from cloister.objects.buffers import MAX_SEGMENT, Lender, Segment, in_loop, size_for
 from cloister.objects.exchange import Exchange
+from cloister.objects.ledger import Ledger
 from cloister.pipes import segments
 from cloister.wire.messages import Kind
 
@@ -52,6 +55,7 @@ class HostSegments(Exchange):
         """Tell the host that this guest can use segments."""
         if segments.AVAILABLE:
             self._control.send(Kind.WANT_SEGMENT, 0, 0)
+            commons.take_from(self.reserve)
 
     # -- the control thread ------------------------------------------------------------------------------------------
 
@@ -104,6 +108,19 @@ class HostSegments(Exchange):
         """Ask for the first segment, with which the ledger comes."""
         if segments.AVAILABLE and length <= MAX_SEGMENT:
             self._grow(size_for(length))
+
+    def reserve(self, length: int) -> Any:
+        """The ground of a segment for an array; None where the host has none to give."""
+        if os.getpid() != self._process:
+            return None
+        if self.lender is None:
+            self.begin(length)
+        return None if self.lender is None else self.lender.reserve(length)
+
+    def tidy(self) -> None:
+        """Let go of what was lent home and has arrived; done with every beat."""
+        if self.lender is not None:
+            self.lender.tidy()
 
     def _grow(self, size: int) -> bool:
         """Ask the host for a segment, and wait a moment for it; give up idle ones where it has none to give."""

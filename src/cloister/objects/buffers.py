@@ -1,60 +1,41 @@
-"""Large buffers that lie in shared memory: who lends what of which segment, and when it comes back.
+"""Large buffers that lie in shared memory: what this side of a wall lends the other one, and when it comes back.
 
-One side of a wall is the `Lender` of the segments that it writes, the other one their `Borrower`; each side is both, in
-the two directions. A buffer is copied into a free segment, and the message carries a *loan* instead: segment, offset,
-length, slot and generation. The receiver makes a view of it, and gives the loan back when the last view has died.
+Each side is a `Lender` of the segments that it writes, and a `Borrower` of the other's (`borrowing`). A message carries
+a *loan*: segment, offset, length, slot and generation. How a loan comes back is in `ledger`. There are three kinds:
 
-A loan comes back without a message, through the `Ledger`, a small piece of memory that both sides write. For each slot
-it has three words, and each word has one writer, so there is no lock between the processes:
+- A buffer from anywhere is copied into a free segment of the pool (`place`). The segment is free again when the loan
+  has come back.
+- A buffer that lies in a segment already is lent as it lies (`lend`): one of the pool that was taken for an array
+  (`reserve`), or one that was made for an array and is known to several domains (`introduce`; see `commons`). Several
+  loans of it may be open. What is written into it meanwhile is seen by who reads it.
+- A buffer that lies in a segment of the *other* side is lent home (`relay`): the message names the place, and what was
+  borrowed is held here until the other side has said that it has it.
 
-========  ============  ==============================================================================================
-word      written by    holds
-========  ============  ==============================================================================================
-sent      the lender    the generation that was lent last; 0 after it was taken back
-taken     the borrower  the generation that it has taken up last
-returned  the borrower  the generation that it has done with last
-========  ============  ==============================================================================================
-
-A generation is never used twice. A lender takes back what may never arrive (the message was not sent, or its lane is
-over): it sets ``sent`` to 0 and then looks at ``taken``; a borrower sets ``taken`` and then looks at ``sent``. So at
-least one of them sees the other: what was taken back is never read, and what is read is not rewritten.
-
-The words are hints from a process that may lie. The worst that a guest does with them is to have what it reads itself
-rewritten, or what it wrote itself: no offset or length comes from here, and every one that comes with a message is
-checked before anything is touched.
-
-Any thread may enter. A finalizer writes one word or adds to a queue; it takes no lock. In a fork of this process
-nothing is given back, and what was borrowed when it was made never is: the child may go on reading it.
+Any thread may enter. Finalizers add to queues; they take no lock.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.errors import MarshalError, ProtocolError
+from cloister.objects.ledger import SLOTS, Ledger, fence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cloister.pipes.segments import Mapping
 
-__all__ = ["ALIGNMENT", "MAX_SEGMENT", "Borrower", "Ledger", "Lender", "Loan", "Segment", "in_loop", "size_for"]
+__all__ = ["MAX_SEGMENT", "SMALLEST", "Lender", "Loan", "Segment", "in_loop", "size_for"]
 
-SLOTS: Final = 1024
-"""Loans of one direction that may be open at once."""
 SMALLEST: Final = 64 * 1024
 """The smallest segment; what is shorter travels in its message."""
 MAX_SEGMENT: Final = 1 << 34
 """The largest one."""
-ALIGNMENT: Final = 64
-"""What an offset is a multiple of, so that arrays are aligned."""
 DOUBT_S: Final = 60.0
 """How long a loan whose lane is over may still be taken up; then the lender takes it back, when it needs the room."""
 COPIED_BY_NUMPY: Final = 1024 * 1024
@@ -79,52 +60,49 @@ def in_loop() -> bool:
 _NOTHING: Final = memoryview(b"")
 
 
-class Ledger:
-    """What both sides note of the loans of one direction; see the module's text."""
-
-    BYTES: Final = 2 * 3 * 4 * SLOTS
-    """Of both directions."""
-
-    __slots__ = ("returned", "sent", "taken")
-
-    def __init__(self, mapping: Mapping, upwards: bool) -> None:
-        words = mapping.view(0, self.BYTES).cast("I")
-        first = 3 * SLOTS if upwards else 0
-        self.sent = words[first : first + SLOTS]
-        self.taken = words[first + SLOTS : first + 2 * SLOTS]
-        self.returned = words[first + 2 * SLOTS : first + 3 * SLOTS]
-
-
 class Loan:
-    """A part of a segment that the other side may read."""
+    """A part of a segment that the other side may read; `home`: of a segment of its own."""
 
-    __slots__ = ("generation", "length", "over", "segment", "slot")
+    __slots__ = ("generation", "home", "keeps", "length", "number", "offset", "open_in", "over", "slot")
 
-    def __init__(self, segment: Segment, length: int, slot: int, generation: int) -> None:
-        self.segment, self.length, self.slot, self.generation = segment, length, slot, generation
+    def __init__(
+        self, open_in: Segment, number: int, offset: int, length: int, slot: int, generation: int, keeps: Any = None
+    ) -> None:
+        self.open_in = open_in
+        self.number, self.offset, self.length = number, offset, length
+        self.slot, self.generation = slot, generation
+        self.keeps = keeps
+        """What was borrowed from the other side and is lent home; None for what lies in a segment of this side."""
+        self.home = keeps is not None
         self.over = False
         """The lender has taken it back."""
 
     @property
     def fields(self) -> tuple[int, int, int, int, int]:
         """What a message says of it: segment, offset, length, slot, generation."""
-        return (self.segment.number, 0, self.length, self.slot, self.generation)
+        return (self.number, self.offset, self.length, self.slot, self.generation)
 
 
 class Segment:
-    """A segment that this side writes."""
+    """A segment that this side writes; without a mapping, what is lent home."""
 
-    __slots__ = ("claim", "gone", "loans", "number", "size", "there", "view")
+    __slots__ = ("claim", "gone", "loans", "mapping", "number", "size", "there", "view")
 
-    def __init__(self, number: int, mapping: Mapping) -> None:
-        self.number, self.size = number, mapping.size
-        self.view = mapping.view()
+    def __init__(self, number: int, mapping: Mapping | None) -> None:
+        self.number, self.mapping = number, mapping
+        self.size = 0 if mapping is None else mapping.size
+        self.view = _NOTHING if mapping is None else mapping.view()
         self.claim = threading.Lock()
         """Held by who looks whether it is free, and writes it. Nobody waits for it."""
         self.loans: list[Loan] = []
         self.there = threading.Event()
         """The other side has mapped it."""
         self.gone = False
+
+    def forget(self) -> None:
+        """Use it no more. Its loans may be held for long, its memory is not."""
+        self.gone = True
+        self.view, self.mapping = _NOTHING, None
 
 
 class Lender:
@@ -134,6 +112,12 @@ class Lender:
         """`grow` gets one more segment of a size, and says whether to look again; it waits a moment at most."""
         self._ledger, self._grow = ledger, grow
         self._segments: list[Segment] = []
+        """The pool, the smallest first."""
+        self._introduced: list[Segment] = []
+        """Those of arrays that several domains may know."""
+        self._leaving: list[Segment] = []
+        """Those that are lent no more, until their loans have come back."""
+        self._passing = Segment(0, None)
         self._changing = threading.RLock()
         self._free = deque(range(SLOTS))
         self._generations = itertools.count(1)
@@ -148,21 +132,42 @@ class Lender:
         with self._changing:
             self._segments = sorted([*self._segments, segment], key=lambda each: each.size)
 
+    def introduce(self, segment: Segment) -> None:
+        """Lend what lies in the segment of an array, from when it is `there`."""
+        with self._changing:
+            self._introduced = [*self._introduced, segment]
+
     def arrived(self, number: int) -> None:
         """The other side has mapped a segment."""
-        for segment in self._segments:
+        for segment in (*self._segments, *self._introduced):
             if segment.number == number:
                 segment.there.set()
 
     def remove(self, number: int) -> int:
-        """Use a segment no more; return its size, or 0 where there is none."""
+        """Use a segment no more; return its size, or 0 where there is none in the pool."""
         with self._changing:
             for segment in self._segments:
                 if segment.number == number:
-                    segment.gone = True
-                    segment.view = _NOTHING  # its loans may be held for long, its memory is not
+                    segment.forget()
                     self._segments = [each for each in self._segments if each is not segment]
+                    if segment.loans:
+                        self._leaving = [*self._leaving, segment]
                     return segment.size
+            for segment in self._introduced:
+                if segment.number == number:  # it stays known as one that can't be had over there
+                    segment.gone = True
+                    segment.there.set()
+        return 0
+
+    def withdraw(self, mapping: Mapping) -> int:
+        """Lend nothing more of the segment of an array; return its number, or 0 where the other side has none."""
+        with self._changing:
+            for segment in self._introduced:
+                if segment.mapping is mapping:
+                    self._introduced = [each for each in self._introduced if each is not segment]
+                    if not segment.gone:
+                        self._leaving = [*self._leaving, segment]
+                        return segment.number
         return 0
 
     def evict(self, size: int) -> tuple[list[int], int]:
@@ -182,8 +187,10 @@ class Lender:
 
     def close(self) -> None:
         """Use none of them any more."""
-        for segment in self._segments:
-            self.remove(segment.number)
+        with self._changing:
+            for segment in (*self._segments, *self._introduced, *self._leaving):
+                segment.forget()
+            self._segments, self._introduced, self._leaving = [], [], []
 
     def __len__(self) -> int:
         return len(self._segments)
@@ -191,6 +198,25 @@ class Lender:
     def awaited(self, size: int) -> bool:
         """Whether a segment of this size was made, and the other side has not mapped it yet."""
         return any(segment.size >= size and not segment.there.is_set() for segment in self._segments)
+
+    def segment_of(self, mapping: Mapping) -> Segment | None:
+        """The segment that is mapped so; None where the other side does not know it."""
+        for segment in (*self._segments, *self._introduced):
+            if segment.mapping is mapping:
+                return segment
+        return None
+
+    def mapping_of(self, number: int) -> Mapping | None:
+        """How a segment is mapped that the other side knows; None where there is none of this number."""
+        for segment in (*self._segments, *self._introduced, *self._leaving):
+            if segment.number == number:
+                return segment.mapping
+        return None
+
+    def is_back(self, mapping: Mapping) -> bool:
+        """Whether the other side reads nothing any more of the segment of an array."""
+        segment = self.segment_of(mapping)
+        return segment is None or (self._swept(segment) and not segment.loans)
 
     # -- lending -----------------------------------------------------------------------------------------------------
 
@@ -202,20 +228,42 @@ class Lender:
             self.missed += 1
             return None
         try:
-            try:
-                slot = self._free.popleft()
-            except IndexError:
-                self.missed += 1
-                return None
+            slot = self._slot()
             view = segment.view
-            if view.nbytes < length:  # it was removed at this moment
-                self._free.append(slot)
+            if slot is None or view.nbytes < length:  # it was removed at this moment
+                self.missed += 1
+                if slot is not None:
+                    self._free.append(slot)
                 return None
-            loan = Loan(segment, length, slot, next(self._generations) & 0xFFFFFFFF or next(self._generations))
             _copy(view[:length], data)
-            self._ledger.sent[slot] = loan.generation
-            segment.loans.append(loan)
-            return loan
+            return self._lent(Loan(segment, segment.number, 0, length, slot, self._generation()))
+        finally:
+            segment.claim.release()
+
+    def lend(self, segment: Segment, offset: int, length: int) -> Loan | None:
+        """Lend a part of a segment as it lies, while a view of it lives here; None where there are too many loans."""
+        slot = self._slot()
+        if slot is None:
+            return None
+        return self._lent(Loan(segment, segment.number, offset, length, slot, self._generation()))
+
+    def relay(self, number: int, offset: int, length: int, borrowed: Any) -> Loan | None:
+        """Lend home a part of a segment of the other side; `borrowed` is what holds it here."""
+        slot = self._slot()
+        if slot is None:
+            return None
+        return self._lent(Loan(self._passing, number, offset, length, slot, self._generation(), borrowed))
+
+    def reserve(self, length: int) -> Any:
+        """The ground of a segment of the pool, for an array; None where none is to be had.
+
+        The segment is free again when the ground has gone and all loans are back.
+        """
+        segment = self._claim(length)
+        if segment is None:
+            return None
+        try:
+            return None if segment.mapping is None else segment.mapping.ground()
         finally:
             segment.claim.release()
 
@@ -226,7 +274,40 @@ class Lender:
     def doubt(self, loans: list[Loan], patience: float = DOUBT_S) -> None:
         """Give up the loans of a lane that is over, where the other side has not taken them up by then."""
         due = time.monotonic() + patience
-        self._doubtful.extend([(due, loan) for loan in loans if loan in loan.segment.loans])
+        self._doubtful.extend([(due, loan) for loan in loans if loan in loan.open_in.loans])
+
+    def tidy(self) -> None:
+        """Let go of what has come back since, and of what was lent home and has arrived."""
+        if self._doubtful:
+            self._settle()
+        if self._passing.loans:
+            self._swept(self._passing)
+        for segment in self._leaving:
+            if self._swept(segment) and not segment.loans:
+                with self._changing:
+                    self._leaving = [each for each in self._leaving if each is not segment]
+                segment.forget()
+
+    def _lent(self, loan: Loan) -> Loan:
+        self._ledger.sent[loan.slot] = loan.generation
+        loan.open_in.loans.append(loan)
+        return loan
+
+    def _generation(self) -> int:
+        return next(self._generations) & 0xFFFFFFFF or next(self._generations)
+
+    def _slot(self) -> int | None:
+        if self._passing.loans:
+            self._swept(self._passing)
+        for again in (True, False):
+            try:
+                return self._free.popleft()
+            except IndexError:
+                if again:
+                    self.tidy()
+                    for segment in (*self._segments, *self._introduced):
+                        self._swept(segment)
+        return None
 
     def _claim(self, length: int) -> Segment | None:
         found = self._look(length)
@@ -250,13 +331,22 @@ class Lender:
         return None
 
     def _is_free(self, segment: Segment) -> bool:
-        """Whether all loans of a segment that was claimed have come back."""
+        """Whether all loans of a segment that was claimed have come back, and no array of this side lies in it."""
         returned = self._ledger.returned
         for loan in list(segment.loans):
             if loan.over or returned[loan.slot] == loan.generation:
                 segment.loans.remove(loan)
+                loan.keeps = None
                 self._free.append(loan.slot)
-        return not segment.loans
+        return not segment.loans and (segment.mapping is None or not segment.mapping.grounded)
+
+    def _swept(self, segment: Segment) -> bool:
+        """Take in the loans of a segment that have come back; False where another thread is about it."""
+        if not segment.claim.acquire(blocking=False):
+            return False
+        self._is_free(segment)
+        segment.claim.release()
+        return True
 
     def _settle(self) -> bool:
         """Take back what may never arrive, where its time is up; say whether anything was."""
@@ -266,113 +356,17 @@ class Lender:
                 due, loan = self._doubtful.popleft()
             except IndexError:  # another thread does the same
                 break
-            if due > now or not loan.segment.claim.acquire(blocking=False):
+            if due > now or not loan.open_in.claim.acquire(blocking=False):
                 again.append((due, loan))
                 continue
-            if loan in loan.segment.loans:
+            if loan in loan.open_in.loans:
                 self._ledger.sent[loan.slot] = 0
-                _fence()
+                fence()
                 loan.over = self._ledger.taken[loan.slot] != loan.generation
                 settled = settled or loan.over
-            loan.segment.claim.release()
+            loan.open_in.claim.release()
         self._doubtful.extend(again)
         return settled
-
-
-class _Held(weakref.ref[Any]):
-    """A weak reference to what all views of a loan rest on; it knows what to give back."""
-
-    __slots__ = ("generation", "kept", "slot")
-    __hash__ = object.__hash__
-    slot: int
-    generation: int
-    kept: bool
-
-
-class Borrower:
-    """The segments that the other side writes."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._segments: dict[int, Mapping] = {}
-        self._held: set[_Held] = set()
-        _borrowers.add(self)
-
-    def add(self, number: int, mapping: Mapping) -> None:
-        """Know one more segment."""
-        self._segments[number] = mapping
-
-    def remove(self, number: int) -> int:
-        """Forget a segment, which lives on with its last view; return its size, or 0 where there is none."""
-        mapping = self._segments.pop(number, None)
-        return 0 if mapping is None else mapping.size
-
-    def close(self) -> None:
-        """Forget all of them."""
-        self._segments.clear()
-
-    def __len__(self) -> int:
-        return len(self._segments)
-
-    @property
-    def held(self) -> int:
-        """How many loans are taken up, and not given back."""
-        return len(self._held)
-
-    def view(self, number: int, offset: int, length: int, slot: int, generation: int) -> memoryview:
-        """Take up a loan: a read-only view. It is given back when the last view of it, however derived, has died.
-
-        Raises ProtocolError where there is no such part; nothing was touched then. MarshalError where the lender has
-        taken it back.
-        """
-        mapping = self._segments.get(number)
-        if mapping is None:
-            raise ProtocolError(f"bad value: it lies in segment {number}, which does not exist")
-        if offset % ALIGNMENT or offset + length > mapping.size or not length:
-            raise ProtocolError(f"bad value: {length} bytes at {offset} do not lie in segment {number}")
-        if slot >= SLOTS or not generation:
-            raise ProtocolError(f"bad value: there is no loan {slot}, {generation}")
-        ledger = self._ledger
-        ledger.taken[slot] = generation
-        _fence()
-        if ledger.sent[slot] != generation:
-            ledger.returned[slot] = generation
-            raise MarshalError("its data was taken back before it arrived: the lane on which it was sent is over")
-        root = mapping.root(offset, length)
-        held = _Held(root, self._give_back)
-        held.slot, held.generation, held.kept = slot, generation, False
-        self._held.add(held)
-        return memoryview(root).cast("B").toreadonly()
-
-    def keep(self) -> None:
-        """Give back none of what is held now: a fork of this process will go on reading it."""
-        for held in list(self._held):
-            held.kept = True
-
-    def _give_back(self, held: _Held) -> None:
-        self._held.discard(held)
-        if not held.kept:
-            self._ledger.returned[held.slot] = held.generation
-
-
-_borrowers: weakref.WeakSet[Borrower] = weakref.WeakSet()
-
-
-def _before_fork() -> None:
-    for borrower in list(_borrowers):
-        borrower.keep()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork)
-
-_barrier = threading.Lock()
-
-
-def _fence() -> None:
-    """Let what was written be seen before what comes next is read: taking a lock is such a point on every processor."""
-    if _barrier.acquire(blocking=False):
-        _barrier.release()
 
 
 def _copy(target: memoryview, data: memoryview) -> None:

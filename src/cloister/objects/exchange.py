@@ -7,14 +7,17 @@ and buffers go through the pipe. Any thread may enter.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from cloister.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from cloister.objects.buffers import Borrower, Lender, Loan
+    from cloister.objects.borrowing import Borrower
+    from cloister.objects.buffers import Lender, Loan, Segment
+    from cloister.pipes.segments import Mapping
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "root_under"]
 
 
 class Exchange:
@@ -26,12 +29,34 @@ class Exchange:
     def begin(self, length: int) -> None:
         """See to it that there is a lender, because a buffer of this length is to be lent; else it goes by pipe."""
 
+    def introduce(self, mapping: Mapping) -> Segment | None:
+        """Make the other side know the segment of an array; None where that can't be, or not now."""
+        return None
+
     def lend(self, data: memoryview) -> Loan | None:
-        """Copy a large buffer into shared memory; None where it is to travel through the pipe."""
+        """Lend a large buffer: as it lies, where that is in shared memory that the other side may know, else a copy.
+
+        None where it is to travel through the pipe.
+        """
         if self.lender is None:
             self.begin(data.nbytes)
         lender = self.lender
-        return None if lender is None else lender.place(data)
+        if lender is None:
+            return None
+        root = root_under(data)
+        return (None if root is None else self._as_it_lies(lender, root, data)) or lender.place(data)
+
+    def _as_it_lies(self, lender: Lender, root: Any, data: memoryview) -> Loan | None:
+        mapping: Mapping = root._cloister_mapping
+        number = 0 if self.borrower is None else self.borrower.number_of(mapping)
+        if number:
+            return lender.relay(number, mapping.offset_of(data), data.nbytes, root)
+        segment = lender.segment_of(mapping)
+        if segment is None or not segment.there.is_set():
+            segment = self.introduce(mapping)
+        if segment is None or segment.gone:
+            return None
+        return lender.lend(segment, mapping.offset_of(data), data.nbytes)
 
     def take_back(self, loan: Loan) -> None:
         """A buffer will not be sent."""
@@ -43,9 +68,32 @@ class Exchange:
         if self.lender is not None:
             self.lender.doubt(loans)
 
-    def view(self, segment: int, offset: int, length: int, slot: int, generation: int) -> memoryview:
-        """Give a view of what the other side lends. Raises ProtocolError and MarshalError as `Borrower.view`."""
-        borrower = self.borrower
-        if borrower is None:
+    def view(self, segment: int, offset: int, length: int, slot: int, generation: int, home: bool) -> memoryview:
+        """Give a view of what the other side lends; `home`: it lies in a segment of this side's own.
+
+        Raises ProtocolError and MarshalError as `Borrower.view`.
+        """
+        lender, borrower = self.lender, self.borrower
+        if lender is None or borrower is None:
             raise ProtocolError("bad value: a buffer lies in shared memory, and there is none")
-        return borrower.view(segment, offset, length, slot, generation)
+        if not home:
+            return borrower.view(segment, offset, length, slot, generation)
+        mapping = lender.mapping_of(segment)
+        if mapping is None:
+            raise ProtocolError(f"bad value: it lies in segment {segment}, which does not exist")
+        return borrower.at_home(mapping, segment, offset, length, slot, generation)
+
+
+def root_under(view: Any) -> Any:
+    """What a memoryview or an array rests on, where that is a part of a segment (`Mapping.root`); else None."""
+    holder = view
+    numpy: Any = sys.modules.get("numpy")
+    array = () if numpy is None else numpy.ndarray
+    while holder is not None:
+        if type(holder) is memoryview:
+            holder = holder.obj
+        elif isinstance(holder, array):
+            holder = holder.base
+        else:
+            return holder if "_cloister_mapping" in getattr(holder, "__dict__", ()) else None
+    return None

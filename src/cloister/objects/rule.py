@@ -205,7 +205,7 @@ class Marshaller:
                 self._described.discard(rest[0])
 
     def place(self, data: memoryview) -> Loan | None:
-        """Copy a large buffer into shared memory; None where it is to travel through the pipe."""
+        """Lend a large buffer in shared memory; None where it is to travel through the pipe."""
         loan = self._peer.segments.lend(data)
         if loan is not None:
             self._loans.append(loan)
@@ -245,9 +245,9 @@ class Marshaller:
             return self._peer.imports.receive(number, rest[0], described)
         raise ProtocolError(f"a reference of kind {kind!r} with {len(rest) + 1} fields")
 
-    def fetch(self, segment: int, offset: int, length: int, slot: int, generation: int) -> memoryview:
+    def fetch(self, segment: int, offset: int, length: int, slot: int, generation: int, home: bool) -> memoryview:
         """Give a view of what lies in shared memory. Raises ProtocolError and MarshalError as `Borrower.view`."""
-        return self._peer.segments.view(segment, offset, length, slot, generation)
+        return self._peer.segments.view(segment, offset, length, slot, generation, home)
 
     def _code(self, plain: list[Any]) -> Any:
         if self._peer.below:

@@ -15,6 +15,7 @@ if sys.platform == "linux":
     from cloister.pipes.segments_linux import attach as attach
     from cloister.pipes.segments_linux import create as create
 else:  # another platform
+    from collections.abc import Callable
     from typing import Any
 
     AVAILABLE = False
@@ -24,8 +25,18 @@ else:  # another platform
 
         size = 0
         writable = False
+        grounded = False
+        left: Callable[[], None] | None = None
 
         def root(self, offset: int, length: int) -> Any:
+            """There is none."""
+            raise ValueError("this platform has no segments")
+
+        def ground(self) -> Any:
+            """There is none."""
+            raise ValueError("this platform has no segments")
+
+        def offset_of(self, view: memoryview) -> int:
             """There is none."""
             raise ValueError("this platform has no segments")
 

@@ -5,17 +5,26 @@ can't shrink it under a reader (a read would be SIGBUS), and nobody can add a se
 sealed against writing: the host has mapped it before, the guest only reads it. One that goes *up* is written by the
 guest, and mapped here for reading only.
 
-All its pages are reserved before it is used, so that touching one can't fail later, and are mapped at once. The
-descriptor is closed when both sides have mapped it; nothing of a segment is in the file system, and it is gone with the
-last mapping. A mapping goes with its last view. Any thread may enter.
+Who writes a segment has the kernel make all its pages before it is used, so that touching one can't fail later. Who
+reads it maps them as it reads. Nothing of a segment is in the file system, and it is gone with the last mapping and the
+last descriptor. A mapping goes with its last view. Any thread may enter.
+
+Huge pages were tried: the kernel gives none to anonymous files unless its administrator has said so
+(``transparent_hugepage/shmem_enabled``) or has reserved some (MFD_HUGETLB); where neither was done, asking costs and
+changes nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 assert sys.platform == "linux"
 
@@ -25,7 +34,8 @@ AVAILABLE = True
 """Whether this platform has segments."""
 
 _PROT_READ, _PROT_WRITE = 1, 2
-_MAP_SHARED, _MAP_POPULATE = 0x01, 0x8000
+_MAP_SHARED = 0x01
+_POPULATE_WRITE = 23
 _FAILED = ctypes.c_void_p(-1).value
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _SEAL_FUTURE_WRITE = 0x10
@@ -35,33 +45,60 @@ _mmap, _munmap = _libc.mmap, _libc.munmap
 _mmap.restype = ctypes.c_void_p
 _mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_madvise = _libc.madvise
+_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_grounding = threading.RLock()  # a finalizer may send an array while it is held
+
+
+class _Buffer(ctypes.Structure):
+    """A `Py_buffer`; part of Python's stable interface."""
+
+    _fields_ = (
+        ("address", ctypes.c_void_p),
+        ("object", ctypes.c_void_p),
+        ("rest", ctypes.c_ssize_t * 9),
+    )
+
+
+_get_buffer, _release_buffer = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+_get_buffer.argtypes = [ctypes.py_object, ctypes.POINTER(_Buffer), ctypes.c_int]
+_release_buffer.argtypes = [ctypes.POINTER(_Buffer)]
+_release_buffer.restype = None
 
 
 class Mapping:
     """A segment, mapped in this process until nothing refers to it or to a part of it."""
 
-    __slots__ = ("__weakref__", "_address", "_unmap", "size", "writable")
+    __slots__ = ("__weakref__", "_address", "_ground", "_unmap", "left", "size", "writable")
 
     def __init__(self, fd: int, size: int, writable: bool) -> None:
         """Map `size` bytes of a descriptor, which stays the caller's. Raises OSError where that can't be done."""
         self._address = 0
+        self._ground: weakref.ref[Any] | None = None
         self.size, self.writable = size, writable
+        self.left: Callable[[], None] | None = None
+        """Called when the ground has gone, wherever its last view died; it only adds to a queue."""
         self._unmap = _munmap  # at the end of the interpreter the module may be empty
         protection = _PROT_READ | (_PROT_WRITE if writable else 0)
-        address = _mmap(None, size, protection, _MAP_SHARED | _MAP_POPULATE, fd, 0)
+        address = _mmap(None, size, protection, _MAP_SHARED, fd, 0)
         if address is None or address == _FAILED:
             error = ctypes.get_errno()
             raise OSError(error, f"{size:,} bytes of shared memory can't be mapped: {os.strerror(error)}")
         self._address = address
+        if writable and _madvise(address, size, _POPULATE_WRITE):
+            error = ctypes.get_errno()
+            if error != errno.EINVAL:
+                raise OSError(error, f"{size:,} bytes of shared memory can't be had: {os.strerror(error)}")
+            os.posix_fallocate(fd, 0, size)  # a kernel before 5.14
 
     def __del__(self) -> None:
         if self._address:
             self._unmap(self._address, self.size)
 
     def root(self, offset: int, length: int) -> ctypes.Array[ctypes.c_char]:
-        """The object on which all views of a part rest: it lives as long as the last of them, and keeps the mapping.
+        """What all views of a part rest on; the mapping lives as long as it does.
 
-        Raises ValueError for a part that is not inside.
+        Raises ValueError where the part is not inside.
         """
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ValueError(f"{length} bytes at {offset} are not inside a segment of {self.size}")
@@ -69,10 +106,38 @@ class Mapping:
         root._cloister_mapping = self  # type: ignore[attr-defined]  # nothing else holds it
         return root
 
+    def ground(self) -> ctypes.Array[ctypes.c_char]:
+        """The one root of all of it, on which arrays of this side rest."""
+        with _grounding:
+            found = None if self._ground is None else self._ground()
+            if found is None:
+                found = self.root(0, self.size)
+                self._ground = weakref.ref(found, self._goes)
+            ground: ctypes.Array[ctypes.c_char] = found
+            return ground
+
+    @property
+    def grounded(self) -> bool:
+        """Whether anything rests on its ground."""
+        return self._ground is not None and self._ground() is not None
+
+    def _goes(self, _: object) -> None:
+        if self.left is not None:
+            self.left()
+
     def view(self, offset: int = 0, length: int | None = None) -> memoryview:
         """A view of a part as bytes; read-only where the mapping is. Raises ValueError as `root`."""
         view = memoryview(self.root(offset, self.size - offset if length is None else length)).cast("B")
         return view if self.writable else view.toreadonly()
+
+    def offset_of(self, view: memoryview) -> int:
+        """Where the bytes of a view begin that rests on a part of this mapping."""
+        buffer = _Buffer()
+        _get_buffer(view, buffer, 0)
+        try:
+            return int(buffer.address) - self._address
+        finally:
+            _release_buffer(buffer)
 
 
 def create(size: int, downwards: bool, *, shared: bool = False) -> tuple[Mapping, int]:
@@ -83,7 +148,7 @@ def create(size: int, downwards: bool, *, shared: bool = False) -> tuple[Mapping
     """
     fd = os.memfd_create("cloister-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.posix_fallocate(fd, 0, size)
+        os.ftruncate(fd, size)
         mapping = Mapping(fd, size, downwards or shared)
         only_here = downwards and not shared
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS | (_SEAL_FUTURE_WRITE if only_here else 0))

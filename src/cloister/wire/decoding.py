@@ -28,6 +28,8 @@ _STRAY: Final = "bad value: a marker stands elsewhere than at the beginning of a
 
 _MARKER: Final = scalars.MARKER_CODE
 _TUPLE: Final = containers.MARKERS[bytes((containers.TUPLE,))]
+_HOLDERS: Final = frozenset((containers.ARRAY, containers.TABLE, containers.POLARS))
+"""Where the data of an array may stand that lies in shared memory."""
 _PREDICTABLE: Final = 1024
 GUARDED_BYTES: Final = 16 * 1024
 """A shorter message has no room for two thousand keys that would be slow."""
@@ -137,6 +139,8 @@ class Decoding:
             return items
         self.open -= 1
         marker = items[0]
+        if self.parts and marker.number in _HOLDERS:  # also where it is not read in the end
+            self.open -= sum(type(item) is scalars.Lent for item in items)
         if marker is _TUPLE:
             del items[0]
             return tuple(items)
@@ -172,7 +176,7 @@ class Decoding:
         self._received.append(value)
         return value
 
-    def fetch(self, payload: bytes, fields: tuple[int, int, int, int, int]) -> memoryview:
+    def fetch(self, payload: bytes, fields: tuple[int, int, int, int, int, bool]) -> memoryview:
         """Give a view of a loan; always the same one for one message, because a loan is taken up once."""
         view = self.parts.get(payload)
         if view is None:

@@ -42,6 +42,10 @@ class Placed(Protocol):
     def fields(self) -> tuple[int, int, int, int, int]:
         """Segment, offset, length, slot and generation."""
 
+    @property
+    def home(self) -> bool:
+        """Whether that is a segment of the receiver's own."""
+
 
 class Encoding:
     """The state of one encode, with a packer of its own; used again by the next one unless it failed."""

@@ -12,8 +12,9 @@ code  leaf                payload
 4     bytearray           its bytes
 5     buffer              kind (u8: 0 bytes, 1 bytearray), index (u16, big-endian): the data is buffer number *index*
 6     singleton           one byte: 0 Ellipsis, 1 NotImplemented, 2 a field that has no value (records only)
-7     segment             kind (u8: 0 bytes, 1 bytearray, 2 data of an array), segment (u32), offset (u64), length
-                          (u64), slot (u16), generation (u32), big-endian: the data lies in shared memory
+7     segment             kind (u8: 0 bytes, 1 bytearray, 2 data of an array; 4 more where the segment is one that the
+                          receiver writes), segment (u32), offset (u64), length (u64), slot (u16), generation (u32),
+                          big-endian: the data lies in shared memory
 8     Decimal             its text: ``-1.50E+3``, ``NaN``, ``-Infinity``
 9     Fraction            length of the numerator (u32, big-endian), numerator, denominator, as in int
 10    UUID                16 bytes
@@ -62,6 +63,7 @@ SEGMENT_CODE: Final = 7
 _COMPLEX: Final = struct.Struct(">dd")
 _BUFFER: Final = struct.Struct(">BH")
 _SEGMENT: Final = struct.Struct(">BIQQHI")
+_HOME: Final = 4
 
 
 class _Unset:
@@ -162,13 +164,12 @@ def _put_into_segment(data: memoryview, encoding: Encoding, kind: int) -> object
     if loan is None:
         return None
     encoding.placed.append(loan)
-    return encoding.ext(SEGMENT_CODE, _SEGMENT.pack(kind, *loan.fields))
+    return encoding.ext(SEGMENT_CODE, _SEGMENT.pack(kind | _HOME if loan.home else kind, *loan.fields))
 
 
 def take_data(part: object, decoding: Decoding) -> bytes | memoryview:
     """Undo `put_data`. Raises `ProtocolError` for what it never gives."""
     if type(part) is Lent:
-        decoding.open -= 1
         return part.view
     return part if type(part) is bytes else take_buffer(part, decoding)
 
@@ -193,10 +194,11 @@ def _read_buffer(payload: bytes, decoding: Decoding) -> bytes | bytearray:
 
 
 def _read_segment(payload: bytes, decoding: Decoding) -> bytes | bytearray | Lent:
-    kind, *fields = _SEGMENT.unpack(payload)
+    kind, number, offset, length, slot, generation = _SEGMENT.unpack(payload)
+    home, kind = bool(kind & _HOME), kind & ~_HOME
     if kind > 2:
         raise ProtocolError(f"bad value: buffer kind {kind} does not exist")
-    view = decoding.fetch(payload, (fields[0], fields[1], fields[2], fields[3], fields[4]))
+    view = decoding.fetch(payload, (number, offset, length, slot, generation, home))
     if kind == 2:
         decoding.open += 1  # it stands in an array or a table, and nowhere else
         return Lent(view)

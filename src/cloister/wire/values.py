@@ -46,7 +46,7 @@ Inbound: TypeAlias = Callable[[Reference], object]
 Withdraw: TypeAlias = Callable[[Reference], None]
 Resolve: TypeAlias = Callable[[str], type | None]
 Place: TypeAlias = Callable[[memoryview], "Placed | None"]
-Fetch: TypeAlias = Callable[[int, int, int, int, int], memoryview]
+Fetch: TypeAlias = Callable[[int, int, int, int, int, bool], memoryview]
 Names: TypeAlias = Sequence[str | tuple[str, ...]]
 
 _KEPT_BYTES: Final = 1024 * 1024
