@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from cloister.domain import events
 from cloister.domain.domain import Domain
+from cloister.domain.guard import Guard
 from cloister.domain.setup import Watchdog
 from cloister.errors import CallCancelled, CallTimeout, DomainCrashed
 from cloister.report import Reason
@@ -91,6 +93,47 @@ def test_idle_domain_is_never_called_unresponsive(make: Make, journal: Journal) 
     domain.wait_ready(10)
     wait_until(lambda: beats(domain) >= 12)
     assert journal.kinds() == ["Connected", "Ready"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no page to leave a beat in")
+def test_beats_of_an_idle_domain_wake_nobody(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S06: a guest with nothing else to tell leaves its beats in the page; that a call runs, or has ended, is told."""
+    told: list[list[tuple[int, int]]] = []
+    take = Guard.beat
+
+    def beat(self: Guard, number: int, cpu_seconds: float, running: list[tuple[int, int]]) -> None:
+        told.append(running)
+        take(self, number, cpu_seconds, running)
+
+    monkeypatch.setattr(Guard, "beat", beat)
+    domain = make(watchdog=QUICK)
+    domain.wait_ready(10)
+    wait_until(lambda: beats(domain) >= 6)
+    assert told == [[]]
+    assert time.monotonic() - domain._life.guard.vitals.last_beat < 6 * 0.1
+    with calling(domain, "sleep", 0.3):
+        wait_until(lambda: domain.status().running == 1)
+    wait_until(lambda: domain.status().running == 0)
+    before = len(told)
+    seen = beats(domain)
+    wait_until(lambda: beats(domain) >= seen + 3)
+    assert len(told) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no page to leave a beat in")
+@pytest.mark.parametrize("rubbish", [0, 1, 2**63, 2**64 - 1])
+def test_rubbish_in_the_page_is_no_news(make: Make, rubbish: int) -> None:
+    """What a guest leaves in the page is a number, a time and a time; whatever they are, its host goes on."""
+    domain = make(watchdog=QUICK)
+    domain.wait_ready(10)
+    page = domain._life.speaker.page
+    assert page is not None
+    page._beat[1] = page._beat[2] = page._beat[0] = rubbish
+    wait_until(lambda: beats(domain) >= 3 or domain._life.guard._heard == rubbish)
+    status = domain.status()
+    assert 0 <= status.last_beat < 60
+    assert status.responsive
+    assert domain.call("troubles:add", 1, 1) == 2
 
 
 def test_stopped_domain_is_unresponsive_and_responsive_again(make: Make, journal: Journal) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cloister.errors import ProtocolError
-from cloister.pipes.duplex import close_quietly, receive_with_descriptors, send_with_descriptors
+from cloister.pipes.duplex import close_quietly, receive_without_descriptors, send_with_descriptors
 from cloister.wire import frames
 from cloister.wire.frames import Frame, FrameDecoder
 from cloister.wire.limits import WireLimits
@@ -35,8 +35,6 @@ MAX_QUEUED_BYTES = 16 * 1024 * 1024
 WHOLE_BYTES = 2048
 """A message up to this length is never cut by the kernel: Linux takes 32 KiB as one piece, macOS this much."""
 READ_BYTES = 64 * 1024
-READS_AT_ONCE = 4
-"""So that a guest that sends without end leaves the watcher time for the others."""
 LIMITS = WireLimits(frame_bytes=4 * 1024 * 1024, message_bytes=4 * 1024 * 1024, buffers=0)
 """What a guest may say on a control channel: signs of life, log records, exceptions; nothing large."""
 
@@ -142,8 +140,11 @@ class Channel:
                 return
             close_quietly(*descriptors)
 
-    def receive(self, reads: int = READS_AT_ONCE) -> Iterator[Frame]:
+    def receive(self, reads: int = 1) -> Iterator[Frame]:
         """Give the frames that have arrived, after at most so many reads; there may be more.
+
+        One read is what the watcher does at a time: most often it takes all, and a guest that sends without end leaves
+        the others their turns.
 
         Raises ProtocolError for what is no frame, or for descriptors.
         """
@@ -151,14 +152,13 @@ class Channel:
             if self.closed:
                 return
             try:
-                data, descriptors = receive_with_descriptors(self._socket, READ_BYTES)
+                data, with_descriptors = receive_without_descriptors(self._socket, READ_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:
                 self.error = error
-                data, descriptors = b"", []
-            if descriptors:
-                close_quietly(*descriptors)
+                data, with_descriptors = b"", False
+            if with_descriptors:
                 raise ProtocolError("a guest sent descriptors; only a host makes pipes")
             if not data:
                 self.closed = True

@@ -1,7 +1,7 @@
 """Why a domain ended: what this program did, what the guest said last, and what the kernel knows, put together.
 
-`reason` is the rule of "the first cause wins", `verdict` what callers are told; the rest asks the kernel. No state; any
-thread may enter.
+`reason` is the rule of "the first cause wins", `verdict` what callers are told; the rest asks the kernel. Any thread
+may enter.
 """
 
 from __future__ import annotations
@@ -17,12 +17,26 @@ from cloister.report import Reason, Report, signal_text
 if TYPE_CHECKING:
     from cloister.levels.process import Ending
 
-__all__ = ["cpu_and_state", "memory", "oom_kills", "peak_memory", "reason", "still_there", "verdict"]
+__all__ = [
+    "cpu_and_state",
+    "killed_for_memory",
+    "memory",
+    "oom_kills_lately",
+    "peak_memory",
+    "reason",
+    "still_there",
+    "verdict",
+]
 
 _SIGKILL = 9
 """Its number everywhere; Windows has no name for it."""
 _KILLING = (Reason.KILLED, Reason.WATCHDOG, Reason.STOP_TIMEOUT, Reason.CANCELLED)
 """The reasons whose deed is a SIGKILL at once, and nothing before it."""
+LATELY_S = 0.5
+"""How long a count of the kernel's is good: every sign of life asks for one, and each takes 50 µs."""
+
+_counted = (0.0, 0)
+"""When the kernel was asked last, and its answer."""
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -95,8 +109,21 @@ def _bad_end(ending: Ending) -> str:
     return f"its exit code was {ending.exit_code}" if ending.exit_code else ""
 
 
-def oom_kills() -> int:
-    """How many processes the kernel has killed for memory since it started; 0 where it does not say."""
+def oom_kills_lately(now: float) -> int:
+    """How many processes the kernel has killed for memory since it started, at most `LATELY_S` ago; 0 where it does not
+    say. `now` is a time of `time.monotonic`."""
+    global _counted
+    if now - _counted[0] > LATELY_S:
+        _counted = (now, _oom_kills())
+    return _counted[1]
+
+
+def killed_for_memory(ending: Ending, before: int) -> bool:
+    """Whether the kernel has killed a process for memory since it told the number `before`, and this may be the one."""
+    return ending.signal == _SIGKILL and _oom_kills() != before
+
+
+def _oom_kills() -> int:
     try:
         with open("/proc/vmstat", "rb") as lines:
             for line in lines:

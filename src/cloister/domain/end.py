@@ -131,8 +131,8 @@ class End:
             life.output.finish(index, fd)
         if life.inside and life.inside.failure:
             life.output.tail.append(life.inside.failure)
-        oom = diagnosis.oom_kills() != life.oom_kills
         ending = process.reap()
+        oom = diagnosis.killed_for_memory(ending, life.oom_kills)
         stacks = life.speaker.take_stacks() or life.stacks
         reason, code, detail = diagnosis.reason(life.doom, life.last_words, ending, oom)
         return Report(

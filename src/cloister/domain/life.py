@@ -106,7 +106,7 @@ class Life:
         order = self.preparation.order
         self.building = order is not None
         """Whether its virtual environment is being made; it greets when that is there."""
-        self.oom_kills = diagnosis.oom_kills()
+        self.oom_kills = diagnosis.oom_kills_lately(time.monotonic())
         self.process, page, lane = self.preparation.begin()
         self.started = time.monotonic()
         self.speaker = Speaker(self, page)

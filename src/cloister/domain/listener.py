@@ -41,14 +41,19 @@ class Listener:
 
     def __init__(self, life: Life) -> None:
         self._life = life
+        self._writing: bool | None = None
+        """Whether the watcher tells when the channel takes more; None where it was not asked yet."""
 
     def watch(self) -> None:
         """Listen from now on; also write what waits. Does nothing after the end."""
-        life = self._life
-        if life.over or life.speaker.channel.closed:
+        life, channel = self._life, self._life.speaker.channel
+        if life.over or channel.closed:
             return
-        writing = selectors.EVENT_WRITE if life.speaker.channel.flush() else 0
-        watcher.watch(life.process.control.fileno(), selectors.EVENT_READ | writing, self._on_ready)
+        writing = channel.flush()
+        if writing is not self._writing:
+            self._writing = writing
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+            watcher.watch(life.process.control.fileno(), wanted, self._on_ready)
 
     def drain(self) -> None:
         """Take in what a guest that has ended left in the channel. Half a message is no error then."""
@@ -102,15 +107,8 @@ class Listener:
             case Kind.FAILED:
                 life.failed(life.peer.rebuild(body[0]))
             case Kind.BEAT:
-                _, cpu, running = body
-                life.guard.beat(time.monotonic(), cpu / 1e9, [(int(lane), int(number)) for lane, number in running])
-                unsent = life.peer.unsent
-                if unsent:
-                    life.speaker.send(Kind.NO_DESCRIPTOR, [unsent.popleft() for _ in range(len(unsent))])
-                dropped = life.peer.imports.take_dropped()
-                if dropped:
-                    life.speaker.send(Kind.RELEASE, dropped)
-                life.peer.segments.tidy()
+                number, cpu, running = body
+                life.guard.beat(int(number), cpu / 1e9, [(int(lane), int(call)) for lane, call in running])
             case Kind.RELEASE:
                 self._work(lambda: self._release(body[0]))
             case Kind.LOG:

@@ -57,6 +57,17 @@ class Speaker:
         except ProtocolError as error:
             life.end_for(Reason.BAD_MESSAGE, str(error))
 
+    def send_waiting(self) -> None:
+        """Tell what could wait for a sign of life: what was dropped here, descriptors and segments that nobody uses."""
+        peer = self._life.peer
+        unsent = peer.unsent
+        if unsent:
+            self.send(Kind.NO_DESCRIPTOR, [unsent.popleft() for _ in range(len(unsent))])
+        dropped = peer.imports.take_dropped()
+        if dropped:
+            self.send(Kind.RELEASE, dropped)
+        peer.segments.tidy()
+
     def interrupt(self, lane: int, number: int, main: bool) -> None:
         """Stop the code that serves a call; ignored where the call is over. `main`: its main thread serves it."""
         page = self.page

@@ -108,7 +108,7 @@ def look_at(life: Life) -> Status:
         cpu_seconds=cpu,
         memory=memory,
         peak_memory=peak,
-        last_beat=now - vitals.last_beat,
+        last_beat=now - life.guard.last_beat(now),
         responsive=not vitals.unresponsive,
         suspended=life.suspension.on and report is None,
         calls=life.peer.calls(),

@@ -70,6 +70,8 @@ class Control:
         self._tickets: dict[int, list[Any]] = {}
         self._last_ticket = 0
         self._beats = 0
+        self._ran = True
+        """The host was not told yet that nothing runs."""
         self._owed: list[tuple[int, int, Callable[[], bool]]] = []
         self._importing: dict[tuple[int, int], float] = {}
         """Calls of them that import a module, and until when they may."""
@@ -209,7 +211,12 @@ class Control:
     def _beat(self) -> None:
         self._beats += 1
         running = [[lane, number] for lane, number in self._peer.running()]
-        self.send(Kind.BEAT, self._beats, time.process_time_ns(), running)
+        page, used = self._peer.page, time.process_time_ns()
+        # Nothing to tell but that it lives: a host with a thousand guests is not to wake for that.
+        idle = not running and not self._ran
+        if not idle or page is None or not page.note_beat(self._beats, used):
+            self.send(Kind.BEAT, self._beats, used, running)
+        self._ran = bool(running)
         dropped = self._peer.imports.take_dropped()
         if dropped:
             self.send(Kind.RELEASE, dropped)

@@ -55,6 +55,8 @@ class Watcher:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._jobs: deque[Callable[[], object]] = deque()
+        self._actions: dict[int, Callable[[], object]] = {}
+        """What to call for each descriptor that is watched."""
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._users = 0
@@ -85,7 +87,8 @@ class Watcher:
             try:
                 os.set_blocking(reader, False)
                 os.set_blocking(writer, False)
-                selector.register(reader, selectors.EVENT_READ, lambda: _drain(reader))
+                selector.register(reader, selectors.EVENT_READ)
+                self._actions = {reader: lambda: _drain(reader)}
                 thread = threading.Thread(target=self._run, args=(selector,), name="cloister-watcher", daemon=daemons())
                 self._selector, self._wake_reader, self._wake_writer = selector, reader, writer
                 self._ended = threading.Event()
@@ -145,34 +148,40 @@ class Watcher:
     def watch(self, fd: int, events: int, action: Callable[[], object]) -> None:
         """Call `action` whenever the descriptor is ready; a second call changes the events. Watcher's thread only."""
         assert self._selector is not None
-        if fd in self._selector.get_map():
-            self._selector.modify(fd, events, action)
+        if fd in self._actions:
+            self._selector.modify(fd, events)
         else:
-            self._selector.register(fd, events, action)
+            self._selector.register(fd, events)
+        self._actions[fd] = action
 
     def unwatch(self, fd: int) -> None:
         """Watch a descriptor no more; it may be closed after that. Watcher's thread only."""
         assert self._selector is not None
-        try:
+        if self._actions.pop(fd, None) is not None:
             self._selector.unregister(fd)
-        except (KeyError, ValueError):
-            pass  # it was not watched, or is none
 
     def _run(self, selector: selectors.BaseSelector) -> None:
+        actions = self._actions
         while True:
-            ready = selector.select(self._until_next())
-            for key, _ in ready:
-                if key.fd in selector.get_map():  # an action before this one may have taken it away
-                    _guarded(key.data)
+            for key, _ in selector.select(self._until_next()):
+                action = actions.get(key.fd)
+                if action is not None:  # else an action before this one has taken it away
+                    _guarded(action)
             for job in self._take_jobs():
                 _guarded(job)
-            with self._lock:
-                if self._users == 0 and not self._jobs:
-                    self._close()
-                    self._timers.clear()
-                    self._thread = None
-                    self._ended.set()
-                    return
+            if self._users == 0 and self._ends():
+                return
+
+    def _ends(self) -> bool:
+        """Whether nobody needs this thread any more. It is over then, and another one may begin."""
+        with self._lock:
+            if self._users or self._jobs:
+                return False
+            self._close()
+            self._timers.clear()
+            self._thread = None
+            self._ended.set()
+            return True
 
     def _close(self) -> None:
         if self._selector is not None:

@@ -17,6 +17,7 @@ __all__ = [
     "control_pair",
     "lane_pair",
     "receive_with_descriptors",
+    "receive_without_descriptors",
     "send_with_descriptors",
     "wake",
 ]
@@ -27,6 +28,7 @@ if sys.platform != "win32":
     from cloister.pipes.duplex_posix import control_pair as control_pair
     from cloister.pipes.duplex_posix import lane_pair as lane_pair
     from cloister.pipes.duplex_posix import receive_with_descriptors as receive_with_descriptors
+    from cloister.pipes.duplex_posix import receive_without_descriptors as receive_without_descriptors
     from cloister.pipes.duplex_posix import send_with_descriptors as send_with_descriptors
     from cloister.pipes.duplex_posix import wake as wake
 else:  # another platform
@@ -62,6 +64,10 @@ else:  # another platform
         _refuse()
 
     def receive_with_descriptors(channel: socket.socket, size: int) -> tuple[bytes, list[int]]:
+        """Refuse."""
+        _refuse()
+
+    def receive_without_descriptors(channel: socket.socket, size: int) -> tuple[bytes, bool]:
         """Refuse."""
         _refuse()
 

@@ -25,6 +25,7 @@ __all__ = [
     "control_pair",
     "lane_pair",
     "receive_with_descriptors",
+    "receive_without_descriptors",
     "send_with_descriptors",
     "wake",
 ]
@@ -141,3 +142,9 @@ def send_with_descriptors(channel: socket.socket, data: bytes, descriptors: tupl
 def receive_with_descriptors(channel: socket.socket, size: int) -> tuple[bytes, list[int]]:
     """Receive at most `size` bytes and the descriptors that came with them, closed on exec. No bytes: end of file."""
     return socket.recv_fds(channel, size, MAX_DESCRIPTORS, _CLOSE_ON_EXEC)[:2]
+
+
+def receive_without_descriptors(channel: socket.socket, size: int) -> tuple[bytes, bool]:
+    """Receive at most `size` bytes, and whether descriptors came with them, which the kernel has dropped then."""
+    data, _, flags, _ = channel.recvmsg(size)
+    return data, bool(flags & socket.MSG_CTRUNC)

@@ -1,4 +1,4 @@
-"""One small shared page per domain: where each side runs, which call to cancel, and the stacks of a dying guest.
+"""One small shared page per domain: signs of life, where each side runs, which call to cancel, a dying guest's stacks.
 
 The host makes it, the guest maps it. It carries hints and requests, never data that anybody must trust: a guest may
 write rubbish into it, and the worst that follows is a busy wait that gains nothing or a garbled text in a report. Its
@@ -7,14 +7,16 @@ size is sealed, so that a guest can't shrink it under the host's feet (a read wo
 ====================  ======================================================================
 offset                what
 ====================  ======================================================================
-16 * lane + 0         u16, the CPU on which the host's end of this lane last ran, plus one
-16 * lane + 2         u16, the same for the guest's end
-16 * lane + 4         u32, on a shared lane of a pool: which item of its work the guest has begun, from 1
-16 * lane + 8         u64, the number of the call that the host wants to be interrupted
+0, 8, 16              u64, the guest's last sign of life: its number from 1, when it was (ns of the
+                      monotonic clock), its CPU time (ns)
+32 + 16 * lane + 0    u16, the CPU on which the host's end of this lane last ran, plus one
+32 + 16 * lane + 2    u16, the same for the guest's end
+32 + 16 * lane + 4    u32, on a shared lane of a pool: which item of its work the guest has begun, from 1
+32 + 16 * lane + 8    u64, the number of the call that the host wants to be interrupted
 16384 to 131072       what the guest's `faulthandler` wrote: text, ended by a NUL
 ====================  ======================================================================
 
-Lanes from 1,024 on have no slot: they wait without spinning, and are cancelled by message alone. There is no lock: each
+Lanes from 1,022 on have no slot: they wait without spinning, and are cancelled by message alone. There is no lock: each
 field has one writer, and is written in one aligned store. Any thread may enter.
 """
 
@@ -25,13 +27,15 @@ import fcntl
 import mmap
 import os
 import sys
+import time
 
 __all__ = ["GUEST", "HOST", "SLOTS", "Page", "current_cpu", "rewind"]
 
-SLOTS = 1024
+SLOTS = 1022
 """Lanes that have a slot."""
 SLOT_BYTES = 16
-STACKS_AT = SLOTS * SLOT_BYTES
+SLOTS_AT = 32
+STACKS_AT = SLOTS_AT + SLOTS * SLOT_BYTES
 PAGE_BYTES = 128 * 1024
 """The size of the whole; pages that are never touched cost nothing."""
 
@@ -61,13 +65,17 @@ class Page:
             view = memoryview(mmap.mmap(fd, PAGE_BYTES, trackfd=False))
         else:
             view = memoryview(mmap.mmap(fd, PAGE_BYTES))  # keeps a duplicate of the descriptor as long as it lives
-        self.cpus = view[:STACKS_AT].cast("H")
+        self._beat = view[:SLOTS_AT].cast("Q")
+        slots = view[SLOTS_AT:STACKS_AT]
+        self.cpus = slots.cast("H")
         """Index ``8 * lane + side``: the CPU plus one, 0 for unknown."""
-        self.cancels = view[:STACKS_AT].cast("Q")
+        self.cancels = slots.cast("Q")
         """Index ``2 * lane + 1``: the number of the call to interrupt, 0 for none."""
-        self.items = view[:STACKS_AT].cast("I")
+        self.items = slots.cast("I")
         """Index ``4 * lane + 1``: the item that the guest has begun last, 0 for none."""
         self._stacks = view[STACKS_AT:]
+        self._taken = 0
+        """Where the stacks ended that were taken last; a guest that has not rewound since goes on there."""
 
     @classmethod
     def create(cls) -> tuple[Page, int]:
@@ -85,14 +93,32 @@ class Page:
             os.close(fd)
             raise
 
+    def note_beat(self, number: int, cpu_ns: int) -> bool:
+        """Leave a sign of life here, where the host looks when it wants to know. The guest's side; True."""
+        beat = self._beat
+        beat[1], beat[2] = time.monotonic_ns(), cpu_ns
+        beat[0] = number
+        return True
+
+    def beat(self) -> tuple[int, int, int]:
+        """The last sign of life that was left here: number, time, CPU time; (0, 0, 0) for none."""
+        number, at, cpu_ns, _ = self._beat
+        return number, at, cpu_ns
+
     def take_stacks(self) -> str:
         """Return what `faulthandler` wrote since the last time, and make room for the next. Empty where nothing did."""
-        # Not at the start where a guest that is busy has not rewound yet.
-        text = bytes(self._stacks)
-        begin = len(text) - len(text.lstrip(b"\0"))
-        text = text.strip(b"\0")
-        self._stacks[begin : begin + len(text)] = bytes(len(text))
+        text = self._take_from(0)
+        if not text and self._taken:
+            text = self._take_from(self._taken)
         return text.decode("utf-8", "backslashreplace").strip()
+
+    def _take_from(self, begin: int) -> bytes:
+        if begin >= len(self._stacks) or not self._stacks[begin]:
+            return b""  # most often; nothing else is touched, because memory that is looked at is memory used
+        text = bytes(self._stacks[begin:]).partition(b"\0")[0]
+        self._taken = begin + len(text)
+        self._stacks[begin : self._taken] = bytes(len(text))
+        return text
 
 
 def rewind(fd: int) -> None:
