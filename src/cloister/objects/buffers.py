@@ -24,6 +24,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.objects.ledger import SLOTS, Ledger, fence
+from cloister.pipes import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ MAX_SEGMENT: Final = 1 << 34
 DOUBT_S: Final = 60.0
 """How long a loan whose lane is over may still be taken up; then the lender takes it back, when it needs the room."""
 COPIED_BY_NUMPY: Final = 1024 * 1024
-"""From this size on numpy copies, where it is loaded: it lets other threads run meanwhile."""
+"""From this size on numpy copies, where it is loaded: it lets other threads run meanwhile, and help."""
 
 
 def size_for(length: int) -> int:
@@ -373,6 +374,7 @@ def _copy(target: memoryview, data: memoryview) -> None:
     if data.nbytes >= COPIED_BY_NUMPY:
         numpy: Any = sys.modules.get("numpy")
         if numpy is not None:
-            numpy.copyto(numpy.frombuffer(target, "u1"), numpy.frombuffer(data, "u1"))
+            to, source = numpy.frombuffer(target, "u1"), numpy.frombuffer(data, "u1")
+            pieces.do(lambda begin, end: numpy.copyto(to[begin:end], source[begin:end]), data.nbytes)
             return
     target[:] = data

@@ -26,6 +26,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from cloister.pipes import pieces
+
 assert sys.platform == "linux"
 
 __all__ = ["AVAILABLE", "Mapping", "attach", "create"]
@@ -85,15 +87,22 @@ class Mapping:
             error = ctypes.get_errno()
             raise OSError(error, f"{size:,} bytes of shared memory can't be mapped: {os.strerror(error)}")
         self._address = address
-        if writable and _madvise(address, size, _POPULATE_WRITE):
-            error = ctypes.get_errno()
-            if error != errno.EINVAL:
-                raise OSError(error, f"{size:,} bytes of shared memory can't be had: {os.strerror(error)}")
-            os.posix_fallocate(fd, 0, size)  # a kernel before 5.14
+        if writable:
+            try:
+                pieces.do(self._populate, size)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                os.posix_fallocate(fd, 0, size)  # a kernel before 5.14
 
     def __del__(self) -> None:
         if self._address:
             self._unmap(self._address, self.size)
+
+    def _populate(self, begin: int, end: int) -> None:
+        if _madvise(self._address + begin, end - begin, _POPULATE_WRITE):
+            error = ctypes.get_errno()
+            raise OSError(error, f"{self.size:,} bytes of shared memory can't be had: {os.strerror(error)}")
 
     def root(self, offset: int, length: int) -> ctypes.Array[ctypes.c_char]:
         """What all views of a part rest on; the mapping lives as long as it does.
