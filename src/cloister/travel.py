@@ -29,8 +29,8 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 marked: tuple[tuple[str, ContextVar[Any]], ...] = ()
 """The variables that travel, with their names on the way."""
 
-traced = False
-"""Whether this process has ever had a trace context of its own or of a caller's."""
+noted = False
+"""Whether a variable travels, or this process has ever had a trace context of its own or of a caller's."""
 
 _arrived: ContextVar[dict[str, Any]] = ContextVar("cloister.arrived")
 """The values that came with the call of this context and had no variable here yet, by their names."""
@@ -46,7 +46,7 @@ def travels(variable: ContextVar[T], name: str | None = None) -> ContextVar[T]:
     stays in its call. A name that the guest has not marked is ignored there. Raises ValueError where another variable
     has the name, TypeError for what is no context variable.
     """
-    global marked
+    global marked, noted
     if not isinstance(variable, ContextVar):
         raise TypeError(f"a ContextVar can travel, not {variable!r}, which is a {type(variable).__name__}")
     chosen = variable.name if name is None else name
@@ -54,7 +54,7 @@ def travels(variable: ContextVar[T], name: str | None = None) -> ContextVar[T]:
         if known == chosen and other is not variable:
             raise ValueError(f"another context variable travels as {chosen!r}; give this one a name of its own")
     if (chosen, variable) not in marked:
-        marked = (*marked, (chosen, variable))
+        marked, noted = (*marked, (chosen, variable)), True
     arrived = _arrived.get(None)
     if arrived is not None and chosen in arrived:  # the module that marks it is imported by the call itself
         variable.set(arrived.pop(chosen))
@@ -67,10 +67,10 @@ def tracing(traceparent: str, tracestate: str = "") -> Iterator[None]:
 
     Raises ValueError where `traceparent` is not of the form of the standard.
     """
-    global traced
+    global noted
     if not _TRACEPARENT.fullmatch(traceparent):
         raise ValueError(f"a traceparent is version-trace-parent-flags in hexadecimal, not {traceparent!r}")
-    traced = True
+    noted = True
     token = _trace.set(_carrier(traceparent, tracestate))
     try:
         yield
@@ -88,7 +88,7 @@ def trace_context() -> dict[str, str]:
 
 def is_packed() -> bool:
     """Whether anything may travel: where not, `pack` has nothing to do."""
-    return bool(marked) or traced or TRACER in sys.modules
+    return noted or TRACER in sys.modules
 
 
 def pack(options: dict[str, Any]) -> None:
@@ -117,8 +117,8 @@ def take(options: dict[str, Any]) -> None:
         _arrived.set(left)
     trace = options.get("trace")
     if type(trace) is dict:
-        global traced
-        traced = True
+        global noted
+        noted = True
         _trace.set(trace)
         _attach(trace)
 

@@ -25,9 +25,9 @@ unmarked: ContextVar[str] = ContextVar("unmarked", default="here")
 @pytest.fixture(autouse=True)
 def marks() -> Iterator[None]:
     """Forget what a test has marked."""
-    before = travel.marked, travel.traced
+    before = travel.marked, travel.noted
     yield
-    travel.marked, travel.traced = before
+    travel.marked, travel.noted = before
 
 
 def in_context(function: Callable[[], Any], value: str) -> Any:

@@ -310,7 +310,7 @@ def test_keyboard_interrupt_between_write_and_read_breaks_the_lane_alone(
     """A KeyboardInterrupt after the request was sent goes on upwards; the peer is told, and the lane closed."""
     pair.serve(wait=lambda: None)
     with monkeypatch.context() as patch:
-        patch.setattr(CallLane, "_receive", interrupted_by(KeyboardInterrupt()))
+        patch.setattr(CallLane, "_listen", interrupted_by(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             pair.call("wait")
     assert pair.host.closed
@@ -324,7 +324,7 @@ def test_time_out_error_of_a_signal_handler_is_not_taken_for_the_deadline(
 ) -> None:
     """A TimeoutError that a signal handler of the user's raises in the middle of a call arrives as it is."""
     error = TimeoutError("alarm")
-    monkeypatch.setattr(CallLane, "_receive", interrupted_by(error))
+    monkeypatch.setattr(CallLane, "_listen", interrupted_by(error))
     with pytest.raises(TimeoutError, match="alarm") as caught:
         pair.call("anything")
     assert caught.value is error

@@ -163,7 +163,7 @@ class LoopPeer(GuestPeer):
         loop = home.get()
         if loop is None:
             return super().serve(lane, call)
-        here = self._here
+        here = self._per_thread.here
         before, here.lane = here.lane, (lane if call.number else None)
         try:
             return Desk(self, loop).run(self.life, call.name, lambda: self._in_context(lane, call))

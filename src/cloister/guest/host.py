@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextvars
 import threading
 import weakref
+from contextvars import copy_context
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling, travel
@@ -36,20 +38,30 @@ MAX_GRAVES: Final = 1_000_000
 """Lists of released objects that wait while a destructor takes its time; the control thread never waits for one."""
 
 
-class _Here(threading.local):
-    """The lane of the calling thread, and what it runs."""
+class _Here:
+    """The lane of a thread, and what it runs."""
 
-    served: CallLane | None = None
-    """The lane that it serves."""
-    lane: CallLane | None = None
-    """The lane on which it may call the host: in a call, the one that it serves; else one of its own. None while a call
-    is on its way, so that a finalizer or a signal handler that calls in the middle of it takes another lane."""
-    own: CallLane | None = None
-    """In a thread that serves: its own lane, for one-way calls that call the host."""
-    running: Running | None = None
-    """What it runs for the host; None in a thread of the guest's own."""
-    later: Callable[[Callable[[], None]], None] | None = None
-    """Where it runs a message loop: has something done by that loop. Coroutines of its lane are answered so."""
+    __slots__ = ("lane", "later", "own", "running", "served")
+
+    def __init__(self) -> None:
+        self.served: CallLane | None = None
+        """The lane that it serves."""
+        self.lane: CallLane | None = None
+        """The lane on which it may call the host: in a call, the one that it serves; else one of its own. None while a
+        call is on its way, so that a finalizer or a signal handler that calls in the middle of it takes another one."""
+        self.own: CallLane | None = None
+        """In a thread that serves: its own lane, for one-way calls that call the host."""
+        self.running: Running | None = None
+        """What it runs for the host; None in a thread of the guest's own."""
+        self.later: Callable[[Callable[[], None]], None] | None = None
+        """Where it runs a message loop: has something done by that loop. Coroutines of its lane are answered so."""
+
+
+class _PerThread(threading.local):
+    """One look-up for all that the calling thread has: an attribute of a `threading.local` costs as much as five."""
+
+    def __init__(self) -> None:
+        self.here = _Here()
 
 
 class HostPeer(Peer):
@@ -87,7 +99,7 @@ class HostPeer(Peer):
         """The host waits for no answer any more: what is interrupted now was not cancelled by its caller."""
         self._awaiting: Awaiting | None = None
         self._lanes: weakref.WeakSet[CallLane] = weakref.WeakSet()
-        self._here = _Here()
+        self._per_thread = _PerThread()
         self.graves = graves = Pool(1, MAX_GRAVES, "cloister-releases", self.threads)
         self.exports.bury = lambda gone: graves.run(gone.clear)  # the control thread runs no destructors
 
@@ -106,7 +118,7 @@ class HostPeer(Peer):
 
     def run_loop(self, later: Callable[[Callable[[], None]], None]) -> None:
         """The calling thread, the main one, runs a message loop; `later` has something done by it."""
-        self._here.later = later
+        self._per_thread.here.later = later
 
     def begin_lane(self, number: int, end: LaneEnd, main: MainThread | None) -> CallLane:
         """Make a lane the one that the calling thread serves."""
@@ -116,7 +128,7 @@ class HostPeer(Peer):
         with self._arriving:
             self.serving[number] = running
             running.unwanted = self.coming.pop(number, 0)
-        here = self._here
+        here = self._per_thread.here
         here.served, here.running = lane, running
         if main is not None:
             main.running = running
@@ -126,7 +138,7 @@ class HostPeer(Peer):
 
     def end_lane(self, lane: CallLane, main: MainThread | None) -> None:
         """The calling thread serves this lane no more."""
-        here = self._here
+        here = self._per_thread.here
         running = here.running
         if main is not None:
             main.running = None
@@ -141,37 +153,38 @@ class HostPeer(Peer):
 
     def serve(self, lane: CallLane, call: Call) -> Any:
         """Run a call of the host, in a copy of this thread's context."""
-        here = self._here
+        here = self._per_thread.here
         running = here.running
-        if not call.number:
+        number, _, name, _, _, options, _ = call  # the items of a tuple cost less than their names
+        if not number:
             self._serve_one_way(here, call)
             return None
-        if call.options:
-            calling.join(call.options.get("logical"), call.options.get("strand"))
+        if options:
+            calling.join(options.get("logical"), options.get("strand"))
         if running is None or here.served is not lane:  # a lane that the host opened for a thread of our own
             return self._serve_on_own(here, lane, call)
-        number, away, before = running.number, running.away, here.lane
-        running.number, running.away, here.lane = call.number, False, lane
+        outer, away, before = running.number, running.away, here.lane
+        running.number, running.away, here.lane = number, False, lane
         value: Any = None
         try:
-            if call.number == running.unwanted:
-                raise CallCancelled(f"{call.name}() was given up before it began")
-            context = contextvars.copy_context()
-            value = context.run(self.in_context if call.options else self.invoke, call)
-            if is_coroutine(value):
+            if number == running.unwanted:
+                raise CallCancelled(f"{name}() was given up before it began")
+            context = copy_context()
+            value = context.run(self.in_context if options else self.invoke, call)
+            if type(value) is CoroutineType:
                 if here.later is None or lane.conversation.waiting:
-                    return self.coroutines.wait(value, context, call.name, running)
+                    return self.coroutines.wait(value, context, name, running)
                 self._answer_later(lane, call, value, context, running)
                 value = LATER
             return value
         except Interrupted as error:
-            raise CallCancelled(f"{call.name}() was interrupted: its caller does not wait any more") from error
+            raise CallCancelled(f"{name}() was interrupted: its caller does not wait any more") from error
         finally:
             running.away, here.lane = away, before
             if value is not LATER:
-                running.number = number
+                running.number = outer
                 if running.cancelling:
-                    running.settle(call.number)
+                    running.settle(number)
 
     def _serve_on_own(self, here: _Here, lane: CallLane, call: Call) -> Any:
         """Run a nested call, on a lane that the host opened for a thread of our own. The host may stop it alone."""
@@ -202,7 +215,7 @@ class HostPeer(Peer):
 
     def _answer_later(self, lane: CallLane, call: Call, coroutine: Any, context: Any, running: Running) -> None:
         """Let a coroutine run, and answer its call when it is done; the loop of this thread goes on meanwhile."""
-        here = self._here
+        here = self._per_thread.here
         later, torn = here.later, False
         assert later is not None
 
@@ -254,7 +267,7 @@ class HostPeer(Peer):
 
     def serve_shared(self, running: Running, call: Call, context: contextvars.Context) -> Any:
         """Run a call of a shared lane, on a thread of its pool; where it gives a coroutine, that is returned."""
-        here = self._here
+        here = self._per_thread.here
         here.running = running
         try:
             return context.run(self.in_context, call)
@@ -292,7 +305,7 @@ class HostPeer(Peer):
         Any thread may use it while the call runs. It raises MarshalError where a value can't travel. Raises
         RuntimeError where this thread serves no call of a shared lane.
         """
-        running = self._here.running
+        running = self._per_thread.here.running
         shared = None if running is None else self.shared.get(running.lane)
         if running is None or shared is None:
             raise RuntimeError("only a call on a shared lane can tell something before its answer")
@@ -301,7 +314,7 @@ class HostPeer(Peer):
     @property
     def serving_lane(self) -> int:
         """The number of the lane for which this thread serves a call; -1 where it serves none."""
-        running = self._here.running
+        running = self._per_thread.here.running
         return -1 if running is None else running.lane
 
     def stop_serving(self, lane: int, number: int, patient: bool = False) -> bool:
@@ -388,7 +401,7 @@ class HostPeer(Peer):
         entered = calling.entered.get()
         if entered is not None:
             return entered.call_out(self.call, target, name, args, kwargs, flags)
-        here = self._here
+        here = self._per_thread.here
         lane, running = here.lane, here.running
         limit = calling.deadline.get()
         options = None

@@ -23,12 +23,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from cloister.errors import CallTimeout, MarshalError, ProtocolError
-from cloister.lanes.conversation import Answer, Call, Conversation, Unreadable
+from cloister.lanes.conversation import OTHER, Answer, Call, Conversation, Unreadable
 from cloister.lanes.frame_lane import FrameLane, LaneClosed, TimeUp
 
 if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
     from cloister.pipes.page import Page
+    from cloister.wire.frames import Frame
 
 __all__ = ["LATER", "Asked", "CallLane", "LaneClosed", "LaneOwner", "Stopping"]
 
@@ -137,25 +138,25 @@ class CallLane(FrameLane):
         outer = len(conversation.waiting)
         if outer > SHALLOW:
             _require_frames(FRAMES_NEEDED)
-        self.calling.append(name if target else _spoken(name, args))
+        calling = self.calling
+        calling.append(name if target else _spoken(name, args))
         try:
             self._send(conversation.ask(target, name, args, kwargs, options, flags), deadline)
-            while True:
-                heard = conversation.hear(self._receive(deadline))
-                if type(heard) is Answer:
-                    break
-                if heard is not None:
-                    self._answer(heard, deadline)
+            data = self._listen(deadline)
+            value = conversation.result_in(data)
+            heard = self._converse(self._frame(data, deadline), deadline) if value is OTHER else None
         except TimeUp:
-            self._expire(self.calling[-1])
+            self._expire(calling[-1])
         except BaseException as error:
             if type(error) is not MarshalError or len(conversation.waiting) > outer:
-                self._leave(self.calling[-1], outer, error)
+                self._leave(calling[-1], outer, error)
             raise
         finally:
-            self.calling.pop()
-            if self._broken is not None and not self.calling:
+            calling.pop()
+            if self._ended and not calling:
                 self.close()
+        if heard is None:
+            return value
         if heard.raised:
             raise self.owner.rebuild(heard.value)
         return heard.value
@@ -182,22 +183,32 @@ class CallLane(FrameLane):
             raise
         finally:
             self.calling.pop()
-            if self._broken is not None and not self.calling:
+            if self._ended and not self.calling:
                 self.close()
+
+    def _converse(self, frame: Frame, deadline: float | None) -> Answer:
+        """Take frames, the given one first, and serve the calls among them, until the last call is answered."""
+        while True:
+            heard = self.conversation.hear(frame)
+            if type(heard) is Answer:
+                return heard
+            if heard is not None:
+                self._answer(heard, deadline)
+            frame = self._receive(deadline)
 
     def _leave(self, name: str, outer: int, error: BaseException) -> None:
         """Give up the lane in the middle of a call: the two sides no longer agree on what was said."""
         if isinstance(error, LaneClosed | ProtocolError):  # the domain ends, and the calls around it are told so
             self.close()
             return
-        if not isinstance(error, Exception) and len(self.conversation.waiting) > outer and not self._closed:
+        if not isinstance(error, Exception) and len(self.conversation.waiting) > outer and not self.closed:
             self.owner.interrupt(self, self.conversation.waiting[-1], name)
         self.give_up(f"{name}() was interrupted by {type(error).__name__}; the calls around it are lost")
 
     def _expire(self, name: str) -> NoReturn:
         """End a call whose time is up; see the module's text. Raises CallTimeout, or what comes between."""
         conversation = self.conversation
-        if self._closed:  # the message was cut off
+        if self.closed:  # the message was cut off
             raise CallTimeout(f"the time for {name}() was up before all of it was sent; the domain goes on") from None
         number = conversation.waiting[-1]
         stopping = self.owner.interrupt(self, number, name)
@@ -209,12 +220,7 @@ class CallLane(FrameLane):
             raise CallTimeout(f"the time for {name}() is up; the host goes on with it") from None
         deadline = None if stopping.kills else time.monotonic() + GRACE_S
         try:
-            while True:
-                heard = conversation.hear(self._receive(deadline))
-                if type(heard) is Answer:
-                    break
-                if heard is not None:
-                    self._answer(heard, deadline)
+            self._converse(self._receive(deadline), deadline)
             stopping.answered()
         except MarshalError:
             stopping.answered()  # an answer all the same
@@ -238,7 +244,8 @@ class CallLane(FrameLane):
         """
         self._listening = True
         try:
-            heard = self.conversation.hear(self._receive(None))
+            data = self._listen(None)
+            heard = self.conversation.call_in(data) or self.conversation.hear(self._frame(data, None))
             if type(heard) is Answer:
                 raise ProtocolError("an answer arrived while no call was open")
             if heard is not None:
@@ -247,14 +254,14 @@ class CallLane(FrameLane):
             return False
         finally:
             self._listening = False
-            if self._broken is not None:
+            if self._ended:
                 self.close()
         return True
 
     def _answer(self, call: Call | Unreadable, deadline: float | None) -> None:
         """Serve a call and send the answer, by the deadline of the call around it."""
         conversation = self.conversation
-        number = call.number
+        number = call[0]  # an item of a tuple costs less than its name
         if type(call) is Unreadable:
             if number:
                 self._send(conversation.refuse(number, self.owner.describe(call.error)), deadline)
@@ -262,13 +269,14 @@ class CallLane(FrameLane):
                 self.owner.unheard("a call that wants no answer", call.error)
             return
         assert type(call) is Call
-        conversation.serving.append(number)
+        serving = conversation.serving
+        serving.append(number)
         value: Any = None
         try:
             value = self.owner.serve(self, call)
             if value is LATER:
                 return
-            data = conversation.reply(number, value, call.copy) if number else None
+            data = conversation.reply(number, value, call[6]) if number else None
         except BaseException as error:
             if self.owner.passes_through(error):
                 raise
@@ -278,7 +286,7 @@ class CallLane(FrameLane):
             data = conversation.refuse(number, self.owner.describe(error))
         finally:
             if value is not LATER:
-                conversation.serving.pop()
+                serving.pop()
         if data is not None:
             self._send(data, deadline)
 
@@ -297,7 +305,7 @@ class CallLane(FrameLane):
         if error is not None:
             data = conversation.refuse(call.number, self.owner.describe(error))
         conversation.serving.remove(call.number)
-        if data is not None and not self._closed:
+        if data is not None and not self.closed:
             try:
                 self._send(data, None)
             except LaneClosed:

@@ -20,7 +20,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from cloister.errors import MarshalError, ProtocolError
 from cloister.wire import frames
@@ -35,6 +35,7 @@ _SERVICE_NAMES = ("", "", "", ("code", "args", "kwargs"), "kwargs", "options")
 _REPLY_NAMES = ("", "result")
 
 __all__ = [
+    "OTHER",
     "Answer",
     "Call",
     "Conversation",
@@ -56,6 +57,19 @@ _new_tuple = tuple.__new__
 
 _CALL, _REPLY, _RAISE, _ONE_WAY = int(Kind.CALL), int(Kind.REPLY), int(Kind.RAISE), int(Kind.ONE_WAY)
 _PART = int(Kind.PART)
+_CALL_HEADS, _REPLY_HEADS = frames.short_heads(_CALL), frames.short_heads(_REPLY)
+_CALL_MARK, _REPLY_MARK = frames.whole_mark(_CALL), frames.whole_mark(_REPLY)
+
+# Names of this module, because a look-up less counts on the way of each call.
+_head_number, _BODY, _SHORT_BYTES, _HEADER_SIZE = (
+    frames.head_number,
+    frames.BODY,
+    frames.SHORT_BYTES,
+    frames.HEADER_SIZE,
+)
+
+OTHER: Final = object()
+"""What `Conversation.result_in` gives for anything but the result that is waited for."""
 
 
 @final
@@ -162,10 +176,16 @@ def answer_frame(
 
 def read_call(codec: Codec, frame: Frame, expected: int) -> Call | Unreadable:
     """Read a call that must have this number, or 0. Raises ProtocolError where the frame is no such call."""
+    return _read_call(codec, frame[2], frame[3], bool(frame[1] & COPY), expected)
+
+
+def _read_call(
+    codec: Codec, body: bytes | memoryview, buffers: Sequence[memoryview], copy: bool, expected: int
+) -> Call | Unreadable:
     try:
-        message = codec.decode(frame[2], frame[3])
+        message = codec.decode(body, buffers)
     except MarshalError as error:
-        return Unreadable(number_of(frame.body), error)
+        return Unreadable(number_of(body), error)
     try:
         number, target, name, args, kwargs, options = message
     except (TypeError, ValueError):
@@ -180,7 +200,7 @@ def read_call(codec: Codec, frame: Frame, expected: int) -> Call | Unreadable:
         options = {}
     elif type(options) is not dict:
         raise ProtocolError("the options of a call are a map")
-    return _new_tuple(Call, (number, target, name, args, kwargs, options, bool(frame[1] & COPY)))
+    return _new_tuple(Call, (number, target, name, args, kwargs, options, copy))
 
 
 def read_answer(codec: Codec, frame: Frame) -> Answer | Unreadable:
@@ -196,6 +216,10 @@ def read_answer(codec: Codec, frame: Frame) -> Answer | Unreadable:
     if type(number) is not int:
         raise ProtocolError("an answer begins with its number")
     return _new_tuple(Answer, (number, value, frame[0] == _RAISE))
+
+
+def _unasked(number: object) -> ProtocolError:
+    return ProtocolError(f"an answer to call {number!r} arrived that nobody waits for")
 
 
 class Conversation:
@@ -234,9 +258,13 @@ class Conversation:
         number = self._said + 1
         buffers: list[Any] = []
         names = _CALL_NAMES if target else _SERVICE_NAMES
-        # As `call_frame` does it, without the way there: this is half of what a small call costs on this side.
-        body = self._codec.encode([number, target, name, [*args], kwargs or None, options], buffers, names=names)
-        data = frames.serialize(_CALL, body, buffers, flags)
+        # As `call_frame` does it, without the way there.
+        body = self._codec.encode([number, target, name, [*args], kwargs or None, options], buffers, names)
+        length = len(body)
+        if length < _SHORT_BYTES and not buffers and not flags:
+            data: list[Buffer] = [_CALL_HEADS[length] + body]
+        else:
+            data = frames.serialize(_CALL, body, buffers, flags)
         while self._said >= number:  # a `__getstate__` among the arguments has made a call of its own on this lane
             number = self._said + 1
             data = call_frame(self._codec, number, target, name, args, kwargs, options, flags)
@@ -255,6 +283,42 @@ class Conversation:
         """Return the bytes of a call that wants no answer. Raises MarshalError as `ask`."""
         return call_frame(self._codec, 0, target, name, args, kwargs, options)
 
+    # -- the short way: a read gave the bytes of one whole frame, and it is the one that is waited for ----------------
+
+    def result_in(self, data: bytes) -> Any:
+        """Give the result of the last call where `data` is its answer, else `OTHER`; then nothing has happened.
+
+        Raises as `hear`.
+        """
+        size = len(data)
+        if size <= _HEADER_SIZE or _head_number(data)[0] != size + _REPLY_MARK or self.abandoned:
+            return OTHER
+        try:
+            number, value = self._codec.decode(data[_BODY])
+        except MarshalError:
+            self._settle(number_of(data[_BODY]))
+            raise
+        except (TypeError, ValueError):
+            raise ProtocolError("an answer is a list of two: number, value") from None
+        waiting = self.waiting
+        if not waiting or waiting[-1] != number or type(number) is not int:
+            raise _unasked(number)
+        waiting.pop()
+        return value
+
+    def call_in(self, data: bytes) -> Call | Unreadable | None:
+        """Give the call that `data` is, or None where it is anything else; then nothing has happened.
+
+        Raises as `hear`.
+        """
+        size = len(data)
+        if size <= _HEADER_SIZE or _head_number(data)[0] != size + _CALL_MARK:
+            return None
+        self._heard = number = self._heard + 1
+        return _read_call(self._codec, data[_BODY], (), False, number)
+
+    # -- any way -----------------------------------------------------------------------------------------------------
+
     def hear(self, frame: Frame) -> Call | Answer | Unreadable | None:
         """Take a frame of the peer; None for a late answer, which is thrown away.
 
@@ -262,25 +326,30 @@ class Conversation:
         MarshalError where the answer to the last call can't be rebuilt here: that call is over then.
         """
         kind = frame[0]
-        waiting = self.waiting
         if kind == _CALL:
             self._heard += 1
             return read_call(self._codec, frame, self._heard)
         if kind in _ANSWERS:
             heard = read_answer(self._codec, frame)
-            number = heard[0]
-            if waiting and number == waiting[-1]:
-                waiting.pop()
-                if type(heard) is Unreadable:
-                    raise heard.error
-                return heard
-            if number in self.abandoned:
-                self.abandoned.discard(number)
+            if not self._settle(heard[0]):
                 return None
-            raise ProtocolError(f"an answer to call {number} arrived that nobody waits for")
+            if type(heard) is Unreadable:
+                raise heard.error
+            return heard
         if kind == _ONE_WAY:
             return read_call(self._codec, frame, 0)
         raise ProtocolError(f"a frame of kind {kind} has no place on a lane")
+
+    def _settle(self, number: int) -> bool:
+        """The answer to a call has come; False where it was abandoned. Raises ProtocolError where nobody waits."""
+        waiting = self.waiting
+        if waiting and number == waiting[-1]:
+            waiting.pop()
+            return True
+        if number in self.abandoned:
+            self.abandoned.discard(number)
+            return False
+        raise _unasked(number)
 
     def abandon(self) -> None:
         """Give up the last call: its answer, whenever it comes, is thrown away."""
@@ -289,7 +358,10 @@ class Conversation:
     def reply(self, number: int, value: Any, copy: bool = False) -> list[Buffer]:
         """Return the bytes that answer a call. Raises MarshalError where the value can't travel."""
         buffers: list[Any] = []
-        body = (self._copier if copy else self._codec).encode([number, value], buffers, names=_REPLY_NAMES)
+        body = (self._copier if copy else self._codec).encode([number, value], buffers, _REPLY_NAMES)
+        length = len(body)
+        if length < _SHORT_BYTES and not buffers:
+            return [_REPLY_HEADS[length] + body]
         return frames.serialize(_REPLY, body, buffers)
 
     def refuse(self, number: int, described: Any) -> list[Buffer]:

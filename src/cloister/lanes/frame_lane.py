@@ -46,6 +46,9 @@ __all__ = ["READ_BYTES", "FrameLane", "LaneClosed", "TimeUp"]
 
 READ_BYTES = int(os.environ.get("CLOISTER_LANE_READ_BYTES", "65536"))
 """How much one read takes at most. Tests set the variable to 1, so that a lane delivers one byte at a time."""
+SHORT_READ_BYTES: Final = 479
+"""How much a read takes while messages are short. Python has blocks of 512 bytes, with the head of a bytes object, at
+hand; for a larger one it asks the C library and gives most of it back, which takes a tenth of a call."""
 
 SPIN_NS: Final = 20_000
 """The longest busy wait. Waking a halted CPU costs 20 µs and more, so a longer one could only lose."""
@@ -55,6 +58,9 @@ LOOK_EVERY: Final = 32
 """Messages between two looks at where the peer runs."""
 AT_WORK_NS: Final = 10_000_000
 """A lane whose last look is younger than this counts as at work."""
+
+_write, _read = os.write, os.read
+"""Names of this module, because a look-up less counts on the way of each call."""
 
 _at_work: dict[int, int] = {}
 """When each lane of this process last looked where its peer runs, by the lane's identity."""
@@ -74,10 +80,10 @@ class FrameLane:
     __slots__ = (
         "__weakref__",
         "_broken",
-        "_closed",
         "_countdown",
         "_decoder",
         "_end",
+        "_ended",
         "_gate",
         "_hoard",
         "_listening",
@@ -86,10 +92,12 @@ class FrameLane:
         "_poll",
         "_probe",
         "_reader",
+        "_room",
         "_side",
         "_spin",
         "_writer",
         "calling",
+        "closed",
         "lost",
         "number",
         "watched",
@@ -115,21 +123,20 @@ class FrameLane:
         self._poll: Any = None
         self._gate = threading.RLock()  # a finalizer may end the domain while it is held
         self._broken: Callable[[], BaseException] | None = None
-        self._closed = False
+        self.closed = False
+        """This end is closed."""
+        self._ended = False
+        """It is closed, or broken, or both: the next step on it raises."""
         self._page = page if page is not None and number < page.slots else None
         self._side, self._peer_side = 8 * number + side, 8 * number + 1 - side
         self._spin = False
         self._countdown = 0
         self._probe = bytearray(4)
+        self._room = min(SHORT_READ_BYTES, READ_BYTES)
 
     def fileno(self) -> int:
         """The descriptor that is readable when the peer speaks."""
         return self._reader
-
-    @property
-    def closed(self) -> bool:
-        """Whether this end is closed."""
-        return self._closed
 
     @property
     def ready(self) -> bool:
@@ -148,7 +155,8 @@ class FrameLane:
         with self._gate:
             if self._broken is None:
                 self._broken = error
-            if not self._closed:
+            self._ended = True
+            if not self.closed:
                 wake(self._reader)
         if not self.calling and not self._listening and not self.watched:
             self.close()
@@ -168,8 +176,8 @@ class FrameLane:
     def close(self) -> None:
         """Close the descriptors; only the thread that uses the lane may. Idempotent."""
         with self._gate:
-            if not self._closed:
-                self._closed = True
+            if not self.closed:
+                self.closed = self._ended = True
                 self._end.close()
                 self._page = None
                 _at_work.pop(id(self), None)
@@ -191,11 +199,11 @@ class FrameLane:
 
         A message that was cut off leaves nothing that could be read after it, so the lane is closed then.
         """
-        if self._broken is not None or self._closed:
+        if self._ended:
             raise self._over()
         for piece in data:
             try:
-                sent = os.write(self._writer, piece)
+                sent = _write(self._writer, piece)
             except BlockingIOError:
                 sent = 0
             except BrokenPipeError:
@@ -232,7 +240,7 @@ class FrameLane:
             data = os.read(self._reader, READ_BYTES)
         except OSError:
             raise self._over() from None
-        if self._broken is not None or not data:
+        if not data or self._ended:
             raise self._over()
         decoder = self._decoder
         if decoder is None:
@@ -247,38 +255,50 @@ class FrameLane:
 
     def _receive(self, deadline: float | None) -> Frame:
         """Wait for a frame. Raises TimeUp, ProtocolError for what is no frame, and what `_over` says."""
-        decoder = self._decoder
-        if decoder is not None:
-            frame = decoder.next_frame()
-            if frame is not None:
-                return frame
+        return self._frame(self._listen(deadline), deadline)
+
+    def _listen(self, deadline: float | None) -> bytes:
+        """Wait, and give what one read gives: nearly always one whole frame. Raises TimeUp, and what `_over` says.
+
+        No bytes where a frame was begun by an earlier read: `_frame` has it.
+        """
+        if self._decoder is not None:
+            return b""
         self._countdown -= 1
         if self._countdown < 0:
             self._look()
         if self._spin:
             self._busy_wait()
-        while True:
-            if deadline is not None:
-                self._wait_until(deadline)
-            if self._closed:
-                raise self._over()
-            try:
-                data = os.read(self._reader, READ_BYTES)
-            except OSError:
-                raise self._over() from None
-            if self._broken is not None or not data:
-                raise self._over()
-            if decoder is None:
-                frame = frames.parse(data)
-                if frame is not None:
-                    return frame
-                decoder = self._decoder = FrameDecoder()
-            decoder.feed(data)
-            frame = decoder.next_frame()
+        return self._read(self._room, deadline)
+
+    def _read(self, size: int, deadline: float | None) -> bytes:
+        if deadline is not None:
+            self._wait_until(deadline)
+        if self._ended:
+            raise self._over()
+        try:
+            data = _read(self._reader, size)
+        except OSError:
+            raise self._over() from None
+        if not data or self._ended:
+            raise self._over()
+        return data
+
+    def _frame(self, data: bytes, deadline: float | None) -> Frame:
+        """Give the frame that these bytes are, or continue. Raises as `_receive`."""
+        decoder = self._decoder
+        if decoder is None:
+            frame = frames.parse(data)
             if frame is not None:
-                if decoder.wanted == HEADER_SIZE:  # nothing is left over
-                    self._decoder = None
                 return frame
+            decoder = self._decoder = FrameDecoder()
+            self._room = READ_BYTES  # until the next look
+        decoder.feed(data)
+        while (frame := decoder.next_frame()) is None:
+            decoder.feed(self._read(READ_BYTES, deadline))
+        if decoder.wanted == HEADER_SIZE:  # nothing is left over
+            self._decoder = None
+        return frame
 
     def _wait_until(self, deadline: float) -> None:
         if sys.platform == "win32":
@@ -295,6 +315,7 @@ class FrameLane:
     def _look(self) -> None:
         """Note where this side runs, and decide whether to probe before blocking."""
         self._countdown = LOOK_EVERY
+        self._room = min(SHORT_READ_BYTES, READ_BYTES)
         if sys.platform != "win32" and not self._side & 1 and threading.get_ident() == threading.main_thread().ident:
             # Ctrl-C must end a read of the host. A library may install a handler of SIGINT of its own that lets the
             # kernel start the read again (polars does); Python itself never does.

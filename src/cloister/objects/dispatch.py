@@ -29,27 +29,30 @@ def invoke(exports: Exports, call: Call, rebuild: Callable[[Any], BaseException]
     Raises what it raises; AttributeError for what the peer may not call; MarshalError where the object is gone;
     Misaimed where it never was the peer's, or the call is none.
     """
+    number, target, name, args, kwargs, _, _ = call  # the items of a tuple cost less than their names
     # A call that waits for an answer keeps its proxy alive; one that does not may be overtaken by the release.
-    entry = exports.find(call.target) if call.number else exports.arrive(call.target)
+    entry = exports.find(target) if number else exports.arrive(target)
     if entry.lease is not None:
         entry.lease.touch()
-    name, value = call.name, entry.value
+    if name in entry.plain:
+        return getattr(entry.value, name)(*args, **kwargs) if kwargs else getattr(entry.value, name)(*args)
+    value = entry.value
     if name not in entry.names:
         return _attribute(exports, entry, call)
     if entry.puller is not None and name in STREAM_METHODS:
         return _stream(entry, entry.puller, call, rebuild)
     if name not in SPECIAL_METHODS:
-        return getattr(value, name)(*call.args, **call.kwargs)
+        return getattr(value, name)(*args, **kwargs)
     if name == "__call__":
-        return value(*call.args, **call.kwargs)
+        return value(*args, **kwargs)
     method = getattr(type(value), name)
     if name in ("__exit__", "__aexit__"):
-        if len(call.args) != 1:
+        if len(args) != 1:
             raise Misaimed("a context is left with one description of an exception, or nil")
-        described = call.args[0]
+        described = args[0]
         error = None if described is None else rebuild(described)
         return method(value, None if error is None else type(error), error, None)
-    return method(value, *call.args, **call.kwargs)
+    return method(value, *args, **kwargs)
 
 
 def _stream(entry: Exported, puller: Puller, call: Call, rebuild: Callable[[Any], BaseException]) -> Any:

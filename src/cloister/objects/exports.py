@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cloister.errors import MarshalError, ProtocolError
-from cloister.objects.descriptions import Description, describe_type
+from cloister.objects.descriptions import SPECIAL_METHODS, Description, describe_type
 from cloister.objects.file_proxies import FILE_METHODS
 from cloister.objects.leases import Grant, Lease, grant_for
 from cloister.objects.misaimed import Misaimed
@@ -45,7 +45,9 @@ _PULLED: Final = frozenset(("__next__", "__anext__"))
 class Exported:
     """One object that the peer may reach."""
 
-    __slots__ = ("announced", "arrived", "count", "description", "key", "lease", "names", "number", "puller", "value")
+    __slots__ = (
+        "announced", "arrived", "count", "description", "key", "lease", "names", "number", "plain", "puller", "value"
+    )  # fmt: skip
 
     def __init__(self, number: int, key: tuple[int, Description], value: Any) -> None:
         self.number = number
@@ -61,6 +63,8 @@ class Exported:
         self.announced = 0
         self.puller = Puller() if not self.names.isdisjoint(_PULLED) else None
         """The state of the stream, where the object is an iterator."""
+        self.plain = self.names - SPECIAL_METHODS if self.puller is None else frozenset()
+        """Those of `names` that are called by their names, and nothing more is to be done."""
 
 
 class Exports:

@@ -118,12 +118,13 @@ class Peer:
 
     def invoke(self, call: Call) -> Any:
         """Serve a call of the peer on the calling thread: find the object and its method, and call it."""
-        if call.target != SERVICE:
+        _, target, name, args, kwargs, _, _ = call
+        if target != SERVICE:
             return dispatch.invoke(self.exports, call, self.rebuild)
-        function = self._service.get(call.name)
+        function = self._service.get(name)
         if function is None:
-            raise AttributeError(f"there is no service {call.name!r} here", name=call.name)
-        return function(*call.args, **call.kwargs)
+            raise AttributeError(f"there is no service {name!r} here", name=name)
+        return function(*args, **kwargs)
 
     def describe(self, error: BaseException) -> Any:
         """Turn an exception into plain values. Raises nothing."""

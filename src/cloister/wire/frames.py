@@ -32,7 +32,20 @@ from typing import Final, NamedTuple, TypeAlias
 from cloister.errors import MarshalError, ProtocolError
 from cloister.wire.limits import DEFAULT_LIMITS, WireLimits
 
-__all__ = ["HEADER_SIZE", "KNOWN_FLAGS", "Buffer", "Frame", "FrameDecoder", "parse", "serialize"]
+__all__ = [
+    "BODY",
+    "HEADER_SIZE",
+    "KNOWN_FLAGS",
+    "SHORT_BYTES",
+    "Buffer",
+    "Frame",
+    "FrameDecoder",
+    "head_number",
+    "parse",
+    "serialize",
+    "short_heads",
+    "whole_mark",
+]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -45,6 +58,12 @@ HEADER_SIZE: Final = _HEADER.size
 
 KNOWN_FLAGS: Final = 0x01
 """The flags that this version of the protocol knows; `messages` says what each one means."""
+
+SHORT_BYTES: Final = 256
+"""A frame whose message is shorter than this has its header in a table: nearly every call, and its answer."""
+
+BODY: Final = slice(HEADER_SIZE, None)
+"""The message in the bytes of a whole frame without buffers."""
 
 _UNKNOWN_FLAGS: Final = 0xFF & ~KNOWN_FLAGS
 
@@ -106,6 +125,27 @@ def serialize(
     if length <= _JOIN_BELOW:
         return [b"".join((head, body, *buffers))]
     return [head, body, *buffers]
+
+
+def short_heads(kind: int) -> tuple[bytes, ...]:
+    """Give the headers of frames of a kind without flags and buffers, by the length of a message of `SHORT_BYTES`.
+
+    To look one up and put it in front takes half the time of packing it.
+    """
+    return tuple(_pack_header(length, kind, 0, 0) for length in range(SHORT_BYTES))
+
+
+def whole_mark(kind: int) -> int:
+    """Give what `head_number` exceeds the length of the bytes by, where these are one whole frame of a kind.
+
+    That is without flags and buffers. One comparison tells what takes five with the parts of the header, so a lane
+    first tries whether it has read what it waits for: ``head_number(data)[0] == len(data) + whole_mark(kind)``.
+    """
+    return (kind << 32) - HEADER_SIZE
+
+
+head_number = struct.Struct("<Q").unpack_from
+"""Read a header as one number, in a tuple. The bytes are at least `HEADER_SIZE` long, else struct.error."""
 
 
 def _misfit(kind: int, flags: int) -> ValueError:

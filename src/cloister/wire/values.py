@@ -115,7 +115,7 @@ class Codec:
         self._decoding: Decoding | None = None
         self._expects_binary = 0
 
-    def encode(self, value: object, buffers: list[Any] | None = None, *, names: Names = ()) -> bytes:
+    def encode(self, value: object, buffers: list[Any] | None = None, names: Names = ()) -> bytes:
         """Give the bytes of `value`.
 
         `buffers` is an empty list that receives what travels beside the message: binary data from `OUT_OF_BAND_BYTES`,
@@ -128,9 +128,10 @@ class Codec:
         `buffers` is empty again.
         """
         encoding = self._encoding or Encoding(self)
-        self._encoding = None
         if self._expects_binary and buffers is not None:
+            self._encoding = None
             return self._encode_carefully(value, buffers, names, encoding)
+        self._encoding = None
         encoding.buffers = buffers
         try:
             data: bytes = encoding.pack(value)
@@ -140,27 +141,31 @@ class Codec:
                     buffers.clear()
                 return self._encode_carefully(value, buffers, names, encoding)
             self._explain(error, value, names, encoding, buffers)
-        if 0xC4 in data or len(data) > 258:  # what begins short binary data; longer data begins with 0xC5 or 0xC6
-            length = len(data)
-            if 0xC4 in data or 0xC5 in data or 0xC6 in data:
-                # What was said of an earlier message holds here too, which costs time but no truth.
-                plain, encoding.foreign = not encoding.foreign and length < _PLAIN_BYTES, False
-                careful = has_binary(value, length if buffers is None else OUT_OF_BAND_BYTES, plain=plain)
-            else:
-                careful = False
-            if careful:
+        # What begins short binary data is 0xC4; longer data begins with 0xC5 or 0xC6.
+        if encoding.foreign or 0xC4 in data or len(data) > 258:
+            return self._finish(value, data, buffers, names, encoding)
+        self._encoding = encoding
+        return data
+
+    def _finish(self, value: object, data: bytes, buffers: list[Any] | None, names: Names, encoding: Encoding) -> bytes:
+        """Look at what was encoded more closely, because it is long, or not all of it is MessagePack's own."""
+        foreign, encoding.foreign = encoding.foreign, False
+        length = len(data)
+        if 0xC4 in data or (length > 258 and (0xC5 in data or 0xC6 in data)):
+            plain = not foreign and length < _PLAIN_BYTES
+            if has_binary(value, length if buffers is None else OUT_OF_BAND_BYTES, plain=plain):
                 if buffers:
                     buffers.clear()
                 return self._encode_carefully(value, buffers, names, encoding)
-            if length > self.limits.message_bytes:
-                self._refuse_length(length, encoding)
+        if length > self.limits.message_bytes:
+            self._refuse_length(length, encoding)
         if encoding.references:
             encoding.references.clear()
         if buffers:
             encoding.buffers = None
         if encoding.placed:
             encoding.placed = []
-        if len(data) < _KEPT_BYTES:
+        if length < _KEPT_BYTES:
             self._encoding = encoding
         return data
 
@@ -173,22 +178,30 @@ class Codec:
         """
         decoding = self._decoding or Decoding(self)
         self._decoding = None
-        if buffers:
-            decoding.buffers = buffers
+        if len(data) >= _SCANNED_BYTES or 0xD4 in data or buffers:
+            return self._decode_any(data, buffers, decoding)
+        try:  # no marker, so no list is anything but a list
+            value = self._unpackb(
+                data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=decoding.leaf
+            )
+        except Exception as error:
+            decoding.refuse(error)
+        if decoding.leaves:
+            decoding.finish()
+        self._decoding = decoding
+        return value
+
+    def _decode_any(self, data: bytes | memoryview, buffers: Sequence[memoryview], decoding: Decoding) -> Any:
+        decoding.buffers = buffers
         if len(data) > GUARDED_BYTES and decoding.needs_guard(data):
             value = decoding.guarded(data)
             self._decoding = decoding
             return value
         try:
-            if len(data) < _SCANNED_BYTES and 0xD4 not in data:  # no marker, so no list is anything but a list
-                value = self._unpackb(
-                    data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=decoding.leaf
-                )
-            else:
-                value = self._unpackb(
-                    data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=decoding.leaf,
-                    list_hook=decoding.array,
-                )  # fmt: skip
+            value = self._unpackb(
+                data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=decoding.leaf,
+                list_hook=decoding.array,
+            )  # fmt: skip
         except TooManyLeaves:
             value = decoding.guarded(data)
             self._decoding = decoding
@@ -197,8 +210,7 @@ class Codec:
             decoding.refuse(error)
         if decoding.leaves:
             decoding.finish()
-        elif buffers:
-            decoding.buffers = ()
+        decoding.buffers = ()
         self._decoding = decoding
         return value
 
