@@ -149,6 +149,47 @@ def test_the_exit_of_the_program_does_not_hang(level: str, tmp_path: Path) -> No
     assert (done.returncode, done.stdout) == (0, "leaving\n"), done.stderr
 
 
+_STUCK = """\
+import atexit, sys, threading
+sys.path.insert(0, {modules!r})
+import cloister
+domain = cloister.Domain("mule", level={level!r}, stop_timeout=0.1)
+threading.Thread(target=lambda: domain.call("conformance:stubborn", {told!r}, "/nowhere"), daemon=True).start()
+import os, time
+while not os.path.exists({told!r}):
+    time.sleep(0.01)
+threading.excepthook = lambda args: None
+atexit.register(print, "exit hook", flush=True)
+sys.exit(5)
+"""
+
+
+def test_the_exit_of_the_program_is_bounded(level: str, tmp_path: Path) -> None:
+    """Code that refuses to end does not hold up the end of the program; an interpreter costs it its exit code."""
+    program = tmp_path / "program.py"
+    program.write_text(_STUCK.format(modules=MODULES, level=level, told=str(tmp_path / "told")))
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=50, check=False)
+    assert done.stdout == "exit hook\n"
+    assert done.returncode == (5 if level == "thread" else 1), done.stderr
+    if level == "interpreter":
+        assert "code of 'mule' goes on in an interpreter of its own" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_is_warned_of(level: str, tmp_path: Path) -> None:
+    """While there is another interpreter, whose existence makes a forked child crash, a fork is a RuntimeWarning."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import os, cloister\nwith cloister.Domain('apart', level={level!r}) as domain:\n    domain.wait_ready()\n"
+        "    child = os.fork()\n    if not child:\n        os._exit(0)\n    os.waitpid(child, 0)\n"
+        "    print(domain.call('math:sqrt', 16))\n"
+    )
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "4.0\n"), done.stderr
+    assert ("RuntimeWarning: this program forks while 'apart'" in done.stderr) == (level == "interpreter")
+
+
 def test_a_library_that_refuses_is_named(level: str, modules: None) -> None:
     """Where a native module can't be loaded in such an interpreter, the error that arrives names it."""
     if level == "thread":

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from cloister import daemons
 from cloister.domain import crew
 from cloister.guest import local
-from cloister.levels import lifeline, template
+from cloister.levels import interpreter, lifeline, template
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
@@ -101,6 +101,8 @@ def stop_all() -> None:
     template.close_all()
     if not daemons.daemons():  # this interpreter ends, and the process goes on
         lifeline.close()
+    elif stuck := [life.name for life in lives if life.options.level == "interpreter" and not life.process.has_ended()]:
+        interpreter.bound_exit(stuck)
 
 
 def _stop_those_of(maker: Place) -> None:

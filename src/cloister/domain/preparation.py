@@ -71,8 +71,7 @@ class Preparation:
     def _spawn(self) -> tuple[Process | Inside, Page | None, LaneEnd]:
         if self._options.level == "process":
             return start.spawn_guest(self._plan, self._options.setup, self.setup)
-        place, lane = start.begin_inside(self._options.level, self._name)
-        return place, None, lane
+        return start.begin_inside(self._options.level, self._name)
 
     def remove(self) -> None:
         """Remove the folders that were made for it."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -205,24 +206,29 @@ def spawn_guest(plan: Plan, setup: Setup, message: dict[str, Any]) -> tuple[Proc
         raise
 
 
-def begin_inside(level: str, name: str) -> tuple[Inside, LaneEnd]:
-    """Start a guest in this process: its place, and the host's end of its first lane.
+def begin_inside(level: str, name: str) -> tuple[Inside, Page | None, LaneEnd]:
+    """Start a guest in this process: its place, the page shared with it, and the host's end of its first lane.
 
+    A thread has no page: what is probed there holds up the other side, which needs the same interpreter lock.
     Raises OSError where descriptors are used up, and RuntimeError where no thread can be started; nothing is left then.
     """
-    host_lane, guest_lane = lane_pair()
+    page, page_fd = (None, None) if level == "thread" else Page.create()
+    mine: list[LaneEnd | socket.socket] = []
     try:
+        host_lane, guest_lane = lane_pair()
+        mine += [host_lane, guest_lane]
         control = control_pair()
-    except OSError:
-        host_lane.close()
-        guest_lane.close()
-        raise
-    begin = thread.begin if level == "thread" else interpreter.begin
-    try:
-        return begin(name, control, guest_lane), host_lane
+        mine += [control[0]]
+        mine.remove(guest_lane)  # from here on `begin` closes what is the guest's
+        if page_fd is None:
+            return thread.begin(name, control, guest_lane), None, host_lane
+        theirs, page_fd = page_fd, None
+        return interpreter.begin(name, control, guest_lane, theirs), page, host_lane
     except BaseException:
-        control[0].close()
-        host_lane.close()
+        for each in mine:
+            each.close()
+        if page_fd is not None:
+            close_quietly(page_fd)
         raise
 
 

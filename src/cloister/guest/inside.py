@@ -27,16 +27,17 @@ from cloister.guest.unhandled import watch_unhandled
 
 if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
+    from cloister.pipes.page import Page
 
 __all__ = ["serve"]
 
 
-def serve(channel: socket.socket, first: LaneEnd, level: str) -> None:
+def serve(channel: socket.socket, first: LaneEnd, level: str, page: Page | None = None) -> None:
     """Be a guest on the calling thread until the host says stop, and every other thread of the guest has ended."""
-    contextvars.Context().run(_serve, channel, first, level)
+    contextvars.Context().run(_serve, channel, first, level, page)
 
 
-def _serve(channel: socket.socket, first: LaneEnd, level: str) -> None:
+def _serve(channel: socket.socket, first: LaneEnd, level: str, page: Page | None) -> None:
     main = _Main()
     control = _Control(channel, main)
     control.greet()
@@ -47,7 +48,7 @@ def _serve(channel: socket.socket, first: LaneEnd, level: str) -> None:
         channel.close()
         return
     kind = _InThread if level == "thread" else _InInterpreter
-    kind(control, main, setup, first).serve()
+    kind(control, main, page, setup, first).serve()
 
 
 class _Main(MainThread):
@@ -121,8 +122,10 @@ class _Control(Control):
 class _Inside(Guest):
     """What serves the host in its own process."""
 
-    def __init__(self, control: _Control, main: _Main, setup: dict[str, Any], first: LaneEnd, *args: Any) -> None:
-        super().__init__(control, main, None, setup, first, *args)
+    def __init__(
+        self, control: _Control, main: _Main, page: Page | None, setup: dict[str, Any], first: LaneEnd, *args: Any
+    ) -> None:
+        super().__init__(control, main, page, setup, first, *args)
         self._own_control, self._own_main = control, main
 
     def serve(self) -> None:
@@ -162,9 +165,11 @@ class _Inside(Guest):
 class _InThread(_Inside):
     """Its modules, its `sys.path` and its logging are the host's, and stay as they are."""
 
-    def __init__(self, control: _Control, main: _Main, setup: dict[str, Any], first: LaneEnd) -> None:
+    def __init__(
+        self, control: _Control, main: _Main, page: Page | None, setup: dict[str, Any], first: LaneEnd
+    ) -> None:
         threads = Threads(lambda: local.bind(self._domain))
-        super().__init__(control, main, setup, first, threads, f"{NAMESPACE}{setup['id']}")
+        super().__init__(control, main, page, setup, first, threads, f"{NAMESPACE}{setup['id']}")
 
     def serve(self) -> None:
         """Serve until the end, and leave nothing; the threads of its code are known as its own meanwhile."""
@@ -189,9 +194,11 @@ class _InThread(_Inside):
 class _InInterpreter(_Inside):
     """It has modules of its own. Its interpreter allows no daemon threads; it is closed after the last one."""
 
-    def __init__(self, control: _Control, main: _Main, setup: dict[str, Any], first: LaneEnd) -> None:
+    def __init__(
+        self, control: _Control, main: _Main, page: Page | None, setup: dict[str, Any], first: LaneEnd
+    ) -> None:
         allow_no_daemons()
-        super().__init__(control, main, setup, first)
+        super().__init__(control, main, page, setup, first)
 
     def _end_services(self) -> None:
         end_services()

@@ -7,7 +7,7 @@ through `break_with`, which marks the lane and wakes the thread that waits.
 **The wait.** Waking a thread on another, halted CPU costs 20 to 70 µs; on the own CPU a busy wait costs a whole
 switch. So a lane asks now and then where its peer last ran (through the shared page): on another CPU it first probes
 the pipe for at most `SPIN_NS`, then blocks. With more than `SPIN_LANES` lanes at work in this process it does not
-probe.
+probe. Where both sides are threads of one interpreter there is no page, because there it gains nothing (measured).
 
 **Both directions at once.** Usually one side speaks and the other listens. A one-way call, or a late answer, may meet a
 message of the other direction; where both fill their pipes, neither would read. So a lane that waits for room to write
