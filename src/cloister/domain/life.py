@@ -109,7 +109,7 @@ class Life:
         self.oom_kills = diagnosis.oom_kills_lately(time.monotonic())
         self.process, page, lane = self.preparation.begin()
         self.started = time.monotonic()
-        self.speaker = Speaker(self, None if self.inside else page)
+        self.speaker = Speaker(self, page)
         self.peer = peer(name, self, page, lane, options.max_concurrency)
         self.output = Output(self, options.echo)
         self.guard = Guard(self)

@@ -28,7 +28,7 @@ class Speaker:
     """Speaks to one guest."""
 
     def __init__(self, life: Life, page: Page | None) -> None:
-        """`page` is shared with the guest; None where it is in this process."""
+        """`page` is shared with the guest; None where it is a thread of this interpreter."""
         self._life = life
         self.page = page
         self.channel = Channel(life.process.control)
