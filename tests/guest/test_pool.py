@@ -1,4 +1,4 @@
-"""The threads of a shared lane in a guest: few where jobs are short, enough where they wait."""
+"""The threads of a shared lane in a guest: as many as there are jobs, up to a size, and used again."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from cloister.guest.pool import Pool
 
-LIMIT_S = 20
+LIMIT_S = 30
 
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:
     """A pool of two threads."""
-    made = Pool(2, 1000, "test-pool")
+    made = Pool(2, "test-pool")
     yield made
     made.close()
     for thread in threading.enumerate():
@@ -23,31 +23,8 @@ def pool() -> Iterator[Pool]:
             thread.join(LIMIT_S)
 
 
-def look_until(pool: Pool, done: threading.Event) -> None:
-    """Do what the reading thread of a lane does, until something has come about."""
-    for _ in range(LIMIT_S * 1000):
-        if done.wait(0.001):
-            return
-        pool.look()
-    raise AssertionError("it did not come about")
-
-
-def test_short_jobs_are_done_by_one_thread(pool: Pool) -> None:
-    """A row of jobs that wait for nothing calls no further thread, for threads of one interpreter take turns."""
-    begin, done = threading.Event(), threading.Event()
-    seen: list[int] = []
-    pool.run(lambda: (begin.wait(LIMIT_S), None)[1])
-    for _ in range(500):
-        pool.run(lambda: seen.append(threading.get_ident()))
-    pool.run(done.set)
-    begin.set()
-    assert done.wait(LIMIT_S)
-    assert len(seen) == 500
-    assert len(set(seen)) == 1
-
-
 def test_a_job_that_waits_for_the_next_one_gets_it(pool: Pool) -> None:
-    """A further thread is called where no job is taken, so a job may wait for one that came after it."""
+    """Each job has a thread at once, so a job may wait for one that came after it."""
     told, done = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -56,11 +33,11 @@ def test_a_job_that_waits_for_the_next_one_gets_it(pool: Pool) -> None:
 
     pool.run(wait)
     pool.run(told.set)
-    look_until(pool, done)
+    assert done.wait(LIMIT_S)
 
 
 def test_no_more_threads_than_its_size_are_called(pool: Pool) -> None:
-    """With as many at work as there may be, there is nothing to look for, and the next job waits its turn."""
+    """With as many at work as there may be, the next job waits its turn, also where somebody asks for help."""
     both, release, done = threading.Barrier(3), threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -69,18 +46,34 @@ def test_no_more_threads_than_its_size_are_called(pool: Pool) -> None:
 
     pool.run(hold)
     pool.run(hold)
-    while both.n_waiting < 2:
-        pool.look()
     both.wait(LIMIT_S)
     pool.run(done.set)
-    assert not pool.look()
+    pool.help()
     assert not done.is_set()
     release.set()
     assert done.wait(LIMIT_S)
 
 
+def test_thread_that_waits_for_the_host_does_not_count(pool: Pool) -> None:
+    """Two jobs that have left for the host make room for a third one."""
+    both, release, done = threading.Barrier(3), threading.Event(), threading.Event()
+
+    def call_host() -> None:
+        pool.leave()
+        both.wait(LIMIT_S)
+        release.wait(LIMIT_S)
+        pool.come_back()
+
+    pool.run(call_host)
+    pool.run(call_host)
+    both.wait(LIMIT_S)
+    pool.run(done.set)
+    assert done.wait(LIMIT_S)
+    release.set()
+
+
 def test_idle_threads_are_used_again(pool: Pool) -> None:
-    """A thread that has nothing to do takes the next job; none is begun for it."""
+    """A thread that has nothing to do takes the next job; no more than the size are begun for jobs in a row."""
     seen: list[int] = []
     for _ in range(20):
         done = threading.Event()
@@ -90,5 +83,5 @@ def test_idle_threads_are_used_again(pool: Pool) -> None:
             done.set()
 
         pool.run(job)
-        look_until(pool, done)
+        assert done.wait(LIMIT_S)
     assert len(set(seen)) <= 2

@@ -12,7 +12,7 @@ import weakref
 from contextvars import copy_context
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cloister import calling, travel
 from cloister.errors import CallCancelled
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from cloister.pipes.page import Page
 
 __all__ = ["HostPeer"]
-
-MAX_GRAVES: Final = 1_000_000
-"""Lists of released objects that wait while a destructor takes its time; the control thread never waits for one."""
 
 
 class _Here:
@@ -100,7 +97,7 @@ class HostPeer(Peer):
         self._awaiting: Awaiting | None = None
         self._lanes: weakref.WeakSet[CallLane] = weakref.WeakSet()
         self._per_thread = _PerThread()
-        self.graves = graves = Pool(1, MAX_GRAVES, "cloister-releases", self.threads)
+        self.graves = graves = Pool(1, "cloister-releases", self.threads)
         self.exports.bury = lambda gone: graves.run(gone.clear)  # the control thread runs no destructors
 
     # -- calls of the host -------------------------------------------------------------------------------------------

@@ -1,15 +1,16 @@
 """A shared lane, served: many calls at once, each on a thread or, as a coroutine, on the loop.
 
-Two threads take turns at the lane. Whoever has read calls lets the other one listen, and does them himself, one after
-the other: a call is not handed from thread to thread, which would take several times as long as most calls do. Where
-calls wait and none is taken for long, those that run wait for something or take long; then who listens calls threads of
-a bounded pool to help.
+One thread reads the lane and does the calls itself, one after the other: a call is not handed from thread to thread,
+which would take several times as long as most calls do. Who *stands by* looks after a millisecond whether the reader is
+held up by a call; then another thread of a bounded pool reads on, and what waits is done by both. A call that waits for
+the host lets another one read at once.
 
-Whoever has run a call encodes its answer and writes it. What the pipe does not take at once is written by who listens,
-so nobody else ever waits for the pipe, and the thread of the loop can't be held up by a host that does not read.
-Reading stops while `MAX_WAITING` calls wait for a thread, `MAX_OPEN` coroutines run or `MAX_UNSENT` bytes are not
-written, so a host that is too fast waits and this process does not grow. A cancelled call that has not begun is not
-begun; one that runs is interrupted. The host's end is `cloister.lanes.shared_lane`.
+Whoever has run a call encodes its answer. While further calls wait, short ones' answers leave together: after `HOLD_NS`
+at the latest, or when a call takes long and who stands by looks. What the pipe does not take is written by who stands
+by, so nobody else ever waits for the pipe, and the thread of the loop can't be held up by a host that does not read.
+Nothing is read while calls wait for a thread, `MAX_OPEN` coroutines run or `MAX_UNSENT` bytes are not written, so a
+host that is too fast waits and this process does not grow. A cancelled call that has not begun is not begun; one that
+runs is interrupted. The host's end is `cloister.lanes.shared_lane`.
 
 Encoding may run code of the user's, which may call the host and take long, so it holds no lock: each answer is encoded
 with a codec that nobody else has at that moment. A type is described once by each codec, and a codec is given back only
@@ -21,17 +22,18 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from functools import partial
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import CallCancelled, ProtocolError
-from cloister.guest import pool
 from cloister.guest.coroutines import Started, is_coroutine
 from cloister.guest.interrupts import Interrupted, Running, StopRequested
+from cloister.guest.pool import Pool
 from cloister.lanes.conversation import Call, answer_frame, part_frame, read_call
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
-from cloister.lanes.watch import Ready, Watch
+from cloister.lanes.watch import Watch
 from cloister.wire.frames import FrameDecoder
 from cloister.wire.messages import Kind
 
@@ -46,10 +48,17 @@ __all__ = ["SharedServing"]
 MAX_THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
 """Calls of one shared lane that run at the same time; as `concurrent.futures` chooses it. Those that wait for the host
 do not count."""
-MAX_WAITING: Final = 4096
-"""Calls that were read and have no thread yet. Reading further ahead than this gains nothing."""
-LOOK_S: Final = 0.01
-"""How often is looked at what tells nobody that it has changed."""
+LOOK_S: Final = 0.001
+"""How long the reader may be held up by one call until another thread reads on."""
+MOST_LOOK_S: Final = 0.004
+"""How seldom is looked where calls are brisk."""
+BRISK: Final = 4
+"""Calls that begin between two looks where another thread would only be in the way."""
+HOLD_NS: Final = 100_000
+"""How long the answer of a call may wait for those of the next ones."""
+
+_clock = time.monotonic_ns
+_CALL: Final = int(Kind.CALL)
 
 
 class SharedServing:
@@ -60,40 +69,52 @@ class SharedServing:
         self._peer, self._lane, self._end = peer, number, end
         self._hearing, saying, copying = peer.shared_codecs()
         self._spare: list[tuple[Codec, Codec]] = [(saying, copying)]
+        self._decoder = FrameDecoder()
         self._heard = 0
-        self._state = threading.Lock()
+        """The number of the last call that was read."""
+        self._calls: deque[Call] = deque()
         self._waiting: set[int] = set()
+        """The numbers of those that were read and have not begun. Who takes one out decides whether it begins."""
         self._unwanted: set[int] = set()
+        """Those that were given up before they were read."""
         self._running: dict[int, Running | Started] = {}
         self._told: set[int] = set()
         """Calls that run and were told to stop."""
         self._watch = Watch(end)
-        self._out = Outgoing(end.writer, self._watch.ask_writing)
-        self._pool = pool.Pool(MAX_THREADS, MAX_WAITING, f"cloister-shared-{number}", peer.threads)
-        self._decoder = FrameDecoder()
-        self._working = False
-        """One of the two threads does calls; the other one listens."""
-        self._paused = False
-        """Too much waits here, and nobody listens for calls."""
-        self._ended = False
-        self._there = 2
+        self._out = Outgoing(end.writer, self._watch.ask)
+        self._pool = Pool(MAX_THREADS + 1, f"cloister-shared-{number}", peer.threads)
+        self._state = threading.Lock()
+        """Guards the next two, and the end."""
+        self._reader: Running | None = None
+        """What the thread runs that reads; None while it is held up and another one is on its way."""
+        self._reading = False
+        """The reader reads, or waits until it may."""
+        self._begun = 0
+        """About how many calls have begun; two threads may count as one."""
+        self._asleep = False
+        """Who stands by waits without looking, and is to be woken by who begins a call."""
+        self._held_since = 0
+        self._ended = self._left = False
         peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
     def serve(self) -> None:
         """Serve until the host closes the lane. Raises ProtocolError where the host breaks the rules."""
+        self._pool.run(self._read_on)
         try:
-            self._peer.threads.start(self._take_turns, f"cloister-lane-{self._lane}")
-        except RuntimeError:  # the system has no thread left; the pool does the calls
-            self._working = True
-            self._there = 1
-        self._take_turns()
+            self._stand_by()
+        finally:
+            self._leave()
 
     def interrupt(self, number: int, patient: bool = False) -> bool:
         """Stop a call, or see to it that it does not begin. Called by the control thread; see `Running.interrupt`."""
-        with self._state:
+        if number > self._heard:
+            self._unwanted.add(number)  # the control channel was faster than the lane
             if number > self._heard:
-                self._unwanted.add(number)  # the control channel was faster than the lane
-            self._waiting.discard(number)
+                return False
+            self._unwanted.discard(number)
+        try:
+            self._waiting.remove(number)
+        except KeyError:  # it has begun
             running = self._running.get(number)
             if running is None:
                 return False
@@ -102,7 +123,9 @@ class SharedServing:
                 running.cancel()
             elif isinstance(running, Running):
                 return running.interrupt(number, patient)
-            return False
+            if number not in self._running:
+                self._told.discard(number)  # it was over meanwhile
+        return False
 
     def runs(self, number: int) -> bool:
         """Whether a call has begun, and is not over."""
@@ -113,128 +136,145 @@ class SharedServing:
         """The numbers of the calls that run."""
         return list(self._running)
 
-    # -- the two threads of the lane ---------------------------------------------------------------------------------
+    # -- who stands by -----------------------------------------------------------------------------------------------
 
-    def _take_turns(self) -> None:
-        try:
-            while not self._ended:
-                ready = self._listen()
-                if ready.gone:
-                    return
-                if ready.writable:
-                    self._out.push()
-                    if self._out.unsent:
-                        self._watch.ask_writing()
-                if ready.readable and self._read():
-                    self._pool.work()
-                    self._working = False
-        finally:
-            self._end_here()
-            self._leave()
-
-    def _listen(self) -> Ready:
-        """Wait until there is something to do here; meanwhile see to it that the calls that wait begin."""
+    def _stand_by(self) -> None:
+        """Write what the pipe did not take, and let another thread read where the reader is held up."""
+        seen, looked, patience = 0, time.monotonic(), LOOK_S
+        idle = False
         while True:
-            patience = pool.LOOK_S if self._pool.look() else LOOK_S if self._paused else None
-            ready = self._watch.wait(patience)
-            if ready is not None:
-                return ready
-            self._resume()
+            if idle:
+                self._asleep = True
+                idle = self._begun == seen  # whoever begins a call counts it first, and then looks for who sleeps
+            room = self._watch.wait(None if idle else patience)
+            self._asleep = False
+            if self._ended or (room is not None and room.gone):
+                return
+            self._out.push()
+            now = time.monotonic()
+            if idle:
+                looked, patience, idle = now, LOOK_S, False
+            elif now - looked >= patience:
+                begun = self._begun
+                if begun - seen >= BRISK:
+                    patience = min(2 * patience, MOST_LOOK_S)
+                elif self._reading:
+                    patience, idle = LOOK_S, begun == seen
+                else:
+                    patience = LOOK_S
+                    self._relieve()
+                looked, seen = now, begun
 
-    def _end_here(self) -> None:
-        """Let both threads end: whoever listens hears of the lane's end, too."""
-        self._ended = True
-        self._watch.ask_reading()
-
-    def _leave(self) -> None:
-        """One of the two threads ends. The first one ends what runs, the last one closes the lane."""
+    def _relieve(self) -> None:
+        """Let another thread read on, unless the reader does."""
         with self._state:
-            self._there -= 1
-            last = not self._there
-            self._waiting.clear()
-            left = list(self._running)
-        self._pool.close()
-        for number in left:
-            self.interrupt(number, patient=True)  # nobody waits for its answer
-        self._forget()
-        self._out.close()
-        if last:
-            self._watch.close()
-            self._end.close()
+            held_up = self._reader is not None and not self._reading
+            if held_up:
+                self._reader = None
+        if held_up:
+            self._pool.run(self._read_on)
+        else:
+            self._pool.help()
 
-    def _forget(self) -> None:
-        """Let nobody look for calls here any more, once the lane has ended and none runs."""
-        if self._ended and not self._running and self._peer.shared.get(self._lane) is self:
-            self._peer.shared.pop(self._lane, None)
+    def pass_on(self, running: Running) -> None:
+        """A call waits for the host, on the thread of `running`: let another one read."""
+        if self._reader is running:
+            self._relieve()
+
+    # -- the reader, and who does calls beside it --------------------------------------------------------------------
+
+    def _read_on(self) -> None:
+        """Do the calls that wait, and read more, until another thread does that."""
+        me = _Lent(self._lane, self._pool, self)
+        calls = self._calls
+        try:
+            while self._claim(me):
+                while calls:
+                    try:
+                        call = calls.popleft()
+                    except IndexError:
+                        break
+                    self._run(call, me)
+                    del call
+                self._out.push()
+                if not self._may_read(me):
+                    break
+                if not self._read():
+                    self._end_here()
+        except BaseException:
+            self._end_here()
+            raise
+
+    def _claim(self, me: Running) -> bool:
+        """Be the reader where there is none. False where there is nothing to do for this thread."""
+        reader = self._reader
+        if reader is None:
+            with self._state:
+                if self._reader is None:
+                    self._reader = me
+        elif reader is not me:
+            return bool(self._calls) and not self._ended
+        return not self._ended
+
+    def _may_read(self, me: Running) -> bool:
+        """Whether this thread is the one to read; it does so at once, when there is room for what follows."""
+        with self._state:
+            if self._ended or self._reader is not me:
+                return False
+            self._reading = True
+        if self._out.full:
+            self._out.wait_for_room()
+        if self._peer.coroutines.full:
+            self._peer.coroutines.wait_for_room()
+        return True
 
     def _read(self) -> bool:
-        """Read what is there, and let the other thread listen. True where this one is to do it.
-
-        Only one thread is told that there is something, so nobody else is here before the last lines.
-        """
-        if self._ended:
-            return False
+        """Read once, and take the calls in. False at the end."""
         try:
             data = os.read(self._end.reader, READ_BYTES)
+            if data:
+                self._decoder.feed(data)
+                while (frame := self._decoder.next_frame()) is not None:
+                    self._take(frame)
         except OSError:
             data = b""
-        if not data:
-            self._end_here()
-            return False
-        self._decoder.feed(data)
-        while (frame := self._decoder.next_frame()) is not None:
-            self._take(frame)
-        work = not self._working and self._pool.waiting > 0
-        if work:
-            self._working = True
-            if self._pool.waiting > 1:
-                self._watch.ask_writing()  # there is room: the other thread wakes, and sees that calls wait
-        if self._pool.full or self._out.full or self._peer.coroutines.full:
-            self._paused = True
-        else:
-            self._watch.ask_reading()
-        return work
-
-    def _resume(self) -> None:
-        """Read on where that was stopped and there is room again."""
-        with self._state:
-            if not self._paused or self._pool.full or self._out.full or self._peer.coroutines.full:
-                return
-            self._paused = False
-        self._watch.ask_reading()
+        finally:
+            with self._state:
+                self._reading = False
+                close = self._left
+            if close:
+                self._end.close()
+        return bool(data)
 
     def _take(self, frame: Frame) -> None:
-        if frame.kind != Kind.CALL:
+        if frame[0] != _CALL:
             raise ProtocolError(f"a frame of kind {frame.kind} has no place on a shared lane")
-        heard = read_call(self._hearing, frame, self._heard + 1)
-        with self._state:
-            self._heard += 1
-            if self._heard in self._unwanted:
-                self._unwanted.discard(self._heard)
-                return
-            self._waiting.add(self._heard)
-        if type(heard) is Call:
-            self._pool.add(partial(self._run, heard))
+        number = self._heard + 1
+        heard = read_call(self._hearing, frame, number)
+        self._waiting.add(number)
+        self._heard = number
+        if number in self._unwanted:
+            self._unwanted.discard(number)
+            self._waiting.discard(number)
+        elif type(heard) is Call:
+            self._calls.append(heard)
         else:
-            self._waiting.discard(heard.number)
-            self._answer(heard.number, None, heard.error)
+            self._waiting.discard(number)
+            self._answer(number, None, heard.error)
 
-    # -- a thread that does a call ---------------------------------------------------------------------------------
-
-    def _run(self, call: Call) -> None:
-        number = call.number
-        running = _Lent(self._lane, self._pool)
-        running.number = number
-        context = contextvars.copy_context()
+    def _run(self, call: Call, me: Running) -> None:
+        number = call[0]
+        self._begun += 1
+        if self._asleep:
+            self._asleep = False
+            self._watch.ask()
         error: BaseException | None = None
         value: Any = None
         try:
-            with self._state:
-                if number not in self._waiting:
-                    return  # nobody waits for its answer
-                self._waiting.discard(number)
-                self._running[number] = running
-            value = self._peer.serve_shared(running, call, context)
+            if not self._begin(number, me):
+                return
+            context = contextvars.copy_context()
+            value = self._peer.serve_shared(me, call, context)
             if is_coroutine(value):
                 self._hand_over(call, value, context)
                 return
@@ -243,8 +283,21 @@ class SharedServing:
         except BaseException as raised:
             error = raised
         self._over(number)
-        self._out.wait_for_room()
-        self._answer(number, value, error, call.copy)
+        if self._out.full:
+            self._out.wait_for_room()
+        self._answer(number, value, error, call[6], bool(self._calls))
+
+    def _begin(self, number: int, me: Running) -> bool:
+        """Let a call run from now on. False where nobody waits for its answer any more."""
+        me.number = number
+        self._running[number] = me
+        try:
+            self._waiting.remove(number)  # from here on it may be interrupted
+        except KeyError:
+            del self._running[number]
+            me.number = 0
+            return False
+        return True
 
     def _hand_over(self, call: Call, coroutine: Any, context: contextvars.Context) -> None:
         """Let the loop run what the call has returned; this thread is free again."""
@@ -255,19 +308,16 @@ class SharedServing:
             self._answer(number, value, error, call.copy)
 
         started = self._peer.coroutines.start(coroutine, context, call.name, done)
-        with self._state:
-            if number in self._running:
-                self._running[number] = started
-            told = number in self._told
-        if told:
+        if number in self._running:
+            self._running[number] = started
+        if number in self._told:
             started.cancel()
 
     # -- whoever has run a call --------------------------------------------------------------------------------------
 
     def _over(self, number: int) -> None:
-        with self._state:
-            self._running.pop(number, None)
-            self._told.discard(number)
+        self._running.pop(number, None)
+        self._told.discard(number)
         if self._ended:
             self._forget()
 
@@ -283,11 +333,20 @@ class SharedServing:
             self._spare.append(codecs)
         self._out.flush()
 
-    def _answer(self, number: int, value: Any, error: BaseException | None, copy: bool = False) -> None:
+    def _answer(
+        self, number: int, value: Any, error: BaseException | None, copy: bool = False, more: bool = False
+    ) -> None:
+        """Answer a call; `more` follow, whose answers may leave with this one."""
         if self._ended or self._peer.stopping or isinstance(error, StopRequested):
             return  # the domain ends, and its host tells the caller so
         codecs = self._take_codecs()
-        self._out.put(answer_frame(codecs, number, value, error, copy, self._peer.describe))
+        data = answer_frame(codecs, number, value, error, copy, self._peer.describe)
+        if more:
+            now = _clock()
+            if not self._out.holds:
+                self._held_since = now
+            more = now - self._held_since < HOLD_NS
+        self._out.put(data, more)
         self._spare.append(codecs)
 
     def _take_codecs(self) -> tuple[Codec, Codec]:
@@ -296,18 +355,47 @@ class SharedServing:
         except IndexError:
             return self._peer.shared_codecs()[1:]
 
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _end_here(self) -> None:
+        """Let who stands by end."""
+        self._ended = True
+        self._watch.ask()
+
+    def _leave(self) -> None:
+        """Who stands by ends: what runs is ended, and the lane closed."""
+        with self._state:
+            self._ended = self._left = True
+            close = not self._reading
+        self._calls.clear()
+        self._waiting.clear()
+        self._pool.close()
+        for number in list(self._running):
+            self.interrupt(number, patient=True)  # nobody waits for its answer
+        self._forget()
+        self._out.close()
+        self._watch.close()
+        if close:
+            self._end.close()
+
+    def _forget(self) -> None:
+        """Let nobody look for calls here any more, once the lane has ended and none runs."""
+        if self._ended and not self._running and self._peer.shared.get(self._lane) is self:
+            self._peer.shared.pop(self._lane, None)
+
 
 class _Lent(Running):
-    """A call that lends its thread to the pool while it waits for the host."""
+    """What one thread of the pool runs. While a call waits for the host, its thread does not count as at work."""
 
-    __slots__ = ("_pool",)
+    __slots__ = ("_pool", "_shared")
 
-    def __init__(self, lane: int, own: pool.Pool) -> None:
+    def __init__(self, lane: int, own: Pool, shared: SharedServing) -> None:
         super().__init__(lane)
-        self._pool = own
+        self._pool, self._shared = own, shared
 
     def leave(self) -> None:
         self._pool.leave()
+        self._shared.pass_on(self)
         super().leave()
 
     def come_back(self) -> None:

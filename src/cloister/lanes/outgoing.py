@@ -21,6 +21,8 @@ __all__ = ["Outgoing", "Wake"]
 
 MAX_UNSENT: Final = 16 * 1024 * 1024
 """Bytes of answers that the pipe has not taken. Beyond that who has an answer should wait with it."""
+WRITE_BYTES: Final = 64 * 1024
+"""What short pieces are joined to; a pipe holds no more."""
 LOOK_MS: Final = 10
 """How often `flush` looks whether another thread has written."""
 
@@ -32,16 +34,19 @@ class Outgoing:
     """
 
     def __init__(self, writer: int, wake: Callable[[], None]) -> None:
-        """Write to `writer`, which does not block; `wake` is called when `push` is to be called once it has room."""
+        """Write to `writer`, which does not block; `wake` sees to it that `push` is called once it has room."""
         self._writer, self._wake = writer, wake
         self._ready: deque[list[Buffer]] = deque()
-        self._pieces: deque[memoryview] = deque()
+        self._pieces: deque[Buffer] = deque()
+        """What is to be written next; pieces of bytes, as MessagePack makes them, or views of them."""
         self._writing = threading.Lock()
         self._room = threading.Condition(threading.Lock())
         self._blocked = 0
         """Threads that wait for room."""
         self.unsent = 0
         """Bytes that the pipe has not taken."""
+        self.stuck = False
+        """The pipe is full. Who clears it goes on with what is ready by then."""
         self._closed = False
 
     @property
@@ -49,16 +54,26 @@ class Outgoing:
         """Whether more waits than should."""
         return self.unsent > MAX_UNSENT
 
-    def put(self, data: list[Buffer]) -> None:
-        """Add a frame, and write what the pipe takes. Never waits."""
+    @property
+    def holds(self) -> bool:
+        """Whether frames wait for the next `push`."""
+        return bool(self._ready)
+
+    def put(self, data: list[Buffer], more: bool = False) -> None:
+        """Add a frame, and write what the pipe takes. Never waits. With `more`, a later `put` or `push` writes it."""
         self._ready.append(data)
-        if not self.unsent:
+        if more:
+            return
+        if not self.stuck:
             self.push()
-            if self.unsent:
-                self._wake()
+        elif self._writing.acquire(blocking=False):
+            try:
+                self._line_up()  # it counts for `full`
+            finally:
+                self._writing.release()
 
     def push(self) -> None:
-        """Write what the pipe takes."""
+        """Write what the pipe takes; where that is not all, see to it that somebody comes back."""
         # Whoever has put a frame while the lock was held finds it written by who held it, or comes again here.
         while self._ready or self._pieces:
             if not self._writing.acquire(blocking=False):
@@ -68,6 +83,8 @@ class Outgoing:
             finally:
                 self._writing.release()
             if blocked:
+                if self.stuck:
+                    self._wake()
                 return
 
     def flush(self) -> None:
@@ -81,7 +98,7 @@ class Outgoing:
             self.push()
 
     def wait_for_room(self) -> None:
-        """Wait while more waits than should. Not on the loop's thread, and not on the one that reads the lane."""
+        """Wait while more waits than should. Not on the loop's thread, nor on one that calls `push` for the others."""
         if self.full:
             with self._room:
                 self._blocked += 1
@@ -99,37 +116,52 @@ class Outgoing:
         self._ready.clear()
         self._pieces.clear()
         self.unsent = 0
+        self.stuck = False
+
+    def _line_up(self) -> None:
+        """Take in what is ready. The lock is held."""
+        ready, pieces = self._ready, self._pieces
+        while ready:
+            for part in ready.popleft():
+                if type(part) is memoryview and (part.ndim != 1 or part.itemsize != 1):
+                    part = part.cast("B")
+                self.unsent += len(part)
+                pieces.append(part)
 
     def _write(self) -> bool:
         """Write all that is there; False where the pipe is full. The lock is held."""
         pieces = self._pieces
         while True:
-            while pieces:
-                piece = pieces[0]
-                try:
-                    sent = os.write(self._writer, piece)
-                except BlockingIOError:
-                    return False
-                except OSError:  # the host is about to close the lane
-                    self._drop()
-                    return True
-                self.unsent -= sent
-                if sent == len(piece):
-                    pieces.popleft()
-                else:
-                    pieces[0] = piece[sent:]
-                if self._blocked and not self.full:
-                    with self._room:
-                        self._room.notify_all()
-            try:
-                frame = self._ready.popleft()
-            except IndexError:
+            self._line_up()
+            if not pieces:
                 return True
-            for part in frame:
-                view = memoryview(part)
-                view = view if view.ndim == 1 and view.itemsize == 1 else view.cast("B")
-                self.unsent += len(view)
-                pieces.append(view)
+            piece = pieces.popleft()
+            if pieces and len(piece) < WRITE_BYTES:
+                piece = self._joined(piece)
+            try:
+                sent = os.write(self._writer, piece)
+            except BlockingIOError:
+                sent = 0
+            except OSError:  # the host is about to close the lane
+                self._drop()
+                return True
+            self.unsent -= sent
+            self.stuck = not sent
+            if self._blocked and not self.full:
+                with self._room:
+                    self._room.notify_all()
+            if sent < len(piece):
+                pieces.appendleft(memoryview(piece)[sent:])
+                if not sent:
+                    return False
+
+    def _joined(self, piece: Buffer) -> Buffer:
+        """This piece and those that follow, as long as they are short: for one write."""
+        pieces, size = self._pieces, len(piece)
+        batch = [piece]
+        while pieces and (size := size + len(pieces[0])) <= WRITE_BYTES:
+            batch.append(pieces.popleft())
+        return piece if len(batch) == 1 else b"".join(batch)
 
 
 class Wake:
