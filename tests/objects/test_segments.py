@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import os
 import sys
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 
 import cloister
-from cloister.domain import guest_segments
 from cloister.errors import CallTimeout, DomainCrashed, MarshalError
 from cloister.pipes import segments
 from cloister.report import Reason
@@ -205,9 +205,9 @@ def test_fork_of_the_host_keeps_what_it_sees(domain: cloister.Domain) -> None:
 # -- where there is none -----------------------------------------------------------------------------------------------
 
 
-def test_budget_used_up_means_the_pipe(domain: cloister.Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_budget_used_up_means_the_pipe(domain: cloister.Domain) -> None:
     """Past the budget buffers go through the pipe, right, read-only and counted; free segments make room for others."""
-    monkeypatch.setattr(guest_segments, "BUDGET", 3 * MIB)
+    domain._life.peer.segments.budget = 3 * MIB
     for n in range(5):
         domain.call("buffers_inside:keep", numbers(n))
     assert domain.call("buffers_inside:sums") == [float(numbers(n).sum()) for n in range(5)]
@@ -223,9 +223,32 @@ def test_budget_used_up_means_the_pipe(domain: cloister.Domain, monkeypatch: pyt
     assert all(np.array_equal(each, numbers()) for each in back)
 
 
-def test_guest_gives_up_idle_segments_for_others(domain: cloister.Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("size", "room"), [("3 MiB", 3 * MIB), (0, 0)])
+def test_budget_is_an_option(setup: cloister.Setup, size: Any, room: int) -> None:
+    """`Setup.shared_memory` bounds what is made, both ways; with 0 there is none."""
+    with cloister.Domain("bounded", setup=dataclasses.replace(setup, shared_memory=size)) as domain:
+        for n in range(4):
+            domain.call("buffers_inside:keep", numbers(n))
+        back = [domain.call("buffers_inside:count", LENGTH) for _ in range(3)]
+        assert domain.call("buffers_inside:sums") == [float(numbers(n).sum()) for n in range(4)]
+        assert all(np.array_equal(each, numbers()) for each in back)
+        status = domain.status()
+    assert status.shared_memory == room
+    assert status.large_by_pipe > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "error"), [(-1, ValueError), ("3 MB", ValueError), ("much", ValueError), (1.5, TypeError)]
+)
+def test_budget_that_is_no_size_is_refused(size: Any, error: type[Exception]) -> None:
+    """A wrong size is an error that names the option and shows a right one."""
+    with pytest.raises(error, match=r"Setup.shared_memory .*256MiB"):
+        cloister.Setup(shared_memory=size)
+
+
+def test_guest_gives_up_idle_segments_for_others(domain: cloister.Domain) -> None:
     """Where the budget is used up by segments of a size that is not needed any more, they make room."""
-    monkeypatch.setattr(guest_segments, "BUDGET", 4 * MIB)
+    domain._life.peer.segments.budget = 4 * MIB
     kept = [domain.call("buffers_inside:count", LENGTH) for _ in range(4)]
     assert domain.status().shared_memory == 4 * MIB
     del kept

@@ -26,6 +26,7 @@ from cloister.domain import broken_lanes
 from cloister.domain.crew import Crew
 from cloister.domain.guest_segments import GuestSegments
 from cloister.domain.lane_rack import LaneRack
+from cloister.domain.sizes import bytes_of
 from cloister.domain.submitted import Submitted
 from cloister.domain.uninterrupted import uninterrupted
 from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
@@ -86,7 +87,7 @@ class GuestPeer(Peer):
     def __init__(self, name: str, life: Life, page: Page | None, first: LaneEnd, max_concurrency: int | None) -> None:
         super().__init__(name, below=True, service={"resolve": life.resolving.resolve}, limits=DEFAULT_LIMITS)
         self.life = life
-        self.segments: GuestSegments = GuestSegments(life)
+        self.segments: GuestSegments = GuestSegments(life, bytes_of(life.options.setup.shared_memory, "shared_memory"))
         self._tokens = itertools.count(1)
         self._page = page
         self._per_thread = _PerThread()

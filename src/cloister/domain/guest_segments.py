@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GuestSegments"]
 
-BUDGET = 1024 * 1024 * 1024
-"""Bytes of shared memory for one domain, in both directions together."""
 MOST: Final = 256
 """Segments of one domain."""
 WAIT_S: Final = 1.0
@@ -52,8 +50,10 @@ REST_S: Final = 5.0
 class GuestSegments(Exchange):
     """The segments of one domain."""
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: Life, budget: int) -> None:
+        """`budget`: the bytes of all segments together, in both directions; 0: there are none."""
         self._life = life
+        self.budget = budget
         self._lock = threading.RLock()  # a finalizer may call while it is held
         self._numbers = itertools.count(1)
         self._able = self._closed = False
@@ -109,7 +109,9 @@ class GuestSegments(Exchange):
     def begin(self, length: int = 0) -> None:
         """Make the ledger, and let the guest have it, unless that was done."""
         with self._lock:
-            if self.lender is not None or not self._able or self._closed or time.monotonic() < self._rest_until:
+            if self.lender is not None or not self._able or not self.budget or self._closed:
+                return
+            if time.monotonic() < self._rest_until:
                 return
             try:
                 mapping, fd = segments.create(Ledger.BYTES, True, shared=True)
@@ -175,18 +177,18 @@ class GuestSegments(Exchange):
     def _reserve(self, size: int) -> bool:
         """Take so much of the budget; segments that lie idle make room."""
         lender, borrower = self.lender, self.borrower
-        if lender is None or borrower is None or size > BUDGET:
+        if lender is None or borrower is None or size > self.budget:
             return False
         with self._lock:
             while self._given_back:
                 self._made -= self._given_back.popleft()
-            missing = self._made + size - BUDGET
+            missing = self._made + size - self.budget
             if missing > 0 or len(lender) + len(borrower) >= MOST:
                 gone, won = lender.evict(max(missing, 1))
                 if gone:
                     self._made -= won
                     self._life.speaker.send(Kind.DROP_SEGMENT, gone)
-            if self._made + size > BUDGET or len(lender) + len(borrower) >= MOST:
+            if self._made + size > self.budget or len(lender) + len(borrower) >= MOST:
                 return False
             self._made += size
             return True

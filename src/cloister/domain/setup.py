@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cloister.domain.sizes import bytes_of
 from cloister.environments.spec import checked
 
 __all__ = ["Setup", "Watchdog"]
@@ -70,6 +71,10 @@ class Setup:
     spares: int | None = None
     """How many forked guests a template keeps waiting for further domains like this, 0 to `MAX_SPARES`. None: as many
     as their use suggests, up to 4."""
+    shared_memory: int | str = "1GiB"
+    """How much shared memory this program makes for large buffers that go to and from the domain, in bytes or as
+    ``"256MiB"``. What finds no room goes through the pipe; see `Status.large_by_pipe`. 0: all of it does. Arrays that
+    this program makes with `cloister.arrays` do not count."""
     resolve: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """What is asked here when code in the domain finds no ``"module"``, ``"type"`` or ``"resource"``: a handler for
     each of these kinds; see `Domain.on_resolve`."""
@@ -95,6 +100,7 @@ class Setup:
                 raise TypeError(f"Setup.preload: {name!r} is not the full name of a module")
         if self.spares is not None and not (type(self.spares) is int and 0 <= self.spares <= MAX_SPARES):
             raise ValueError(f"Setup.spares is a number from 0 to {MAX_SPARES}, not {self.spares!r}")
+        bytes_of(self.shared_memory, "Setup.shared_memory")
         for kind in self.resolve:
             if kind not in ("module", "type", "resource"):
                 raise ValueError(f"Setup.resolve: {kind!r} is none of 'module', 'type', 'resource'")
