@@ -109,6 +109,12 @@ def some(length: int) -> list[Any]:
     return [made(length), np.arange(length), made(length)]
 
 
+def change(value: Any) -> tuple[float, bool]:
+    """Change the array in what came as a pickle; return its sum, and whether it lay in one piece as it should."""
+    value["array"][0] = 100.0
+    return float(value["array"].sum()), value["array"].flags.forc
+
+
 def made_and_kept(length: int) -> Any:
     """Make one, keep it, and return it."""
     kept.append(made(length))

@@ -123,6 +123,33 @@ def test_tables_travel_too(domain: cloister.Domain) -> None:
     assert domain.status().shared_memory > 0
 
 
+def test_buffers_of_pickles_lie_beside_them(domain: cloister.Domain) -> None:
+    """Large arrays in what is pickled, or in the closure of code, travel as buffers, and belong to who gets them."""
+    for n in range(3):
+        for array in (numbers(n), np.asfortranarray(numbers(n).reshape(8, -1)), numbers(n, 2 * LENGTH)[::2]):
+            source = array.copy("K")
+            value = {"array": source.view(), "small": b"x", "objects": {1, (2, 3)}}
+            expected = 100.0 - array.flat[0] + array.sum()
+            if array.ndim == 1:
+                assert domain.call("buffers_inside:change", cloister.pickled(value)) == (expected, True)
+            assert np.array_equal(source, array)
+            assert domain.call(lambda: float(source.sum())) == array.sum()  # noqa: B023 - it is called at once
+    locked = numbers()
+    locked.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        domain.call("buffers_inside:change", cloister.pickled({"array": locked}))
+    assert domain.status().shared_memory >= locked.nbytes
+    assert domain.status().large_by_pipe == 0
+
+
+def test_pickle_without_shared_memory(setup: cloister.Setup) -> None:
+    """Through the pipe the buffers of a pickle arrive as well, and can be changed."""
+    with cloister.Domain("piped", setup=dataclasses.replace(setup, shared_memory=0)) as domain:
+        assert (
+            domain.call("buffers_inside:change", cloister.pickled({"array": numbers()}))[0] == numbers().sum() + 100.0
+        )
+
+
 def test_array_of_objects_is_refused_and_leaves_nothing(domain: cloister.Domain) -> None:
     """What can't travel is a MarshalError; the buffers beside it, which were placed already, are free again."""
     for _ in range(20):

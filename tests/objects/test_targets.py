@@ -294,13 +294,13 @@ def test_pickle_is_read_with_the_cloudpickle_that_the_host_named(monkeypatch: py
 
     monkeypatch.setattr(pickles, "_file", None)
     monkeypatch.delitem(sys.modules, "cloister.objects._cloudpickle", raising=False)
-    data = pickles.dump(lambda: 42)
+    data, buffers = pickles.dump(lambda: 42)
     pickles.read_with(cloudpickle.cloudpickle.__file__)
     before = set(sys.modules)
-    assert pickles.load(data)() == pickles.load(data)() == 42
+    assert pickles.load(data, buffers)() == pickles.load(data, buffers)() == 42
     assert set(sys.modules) - before == {"cloister.objects._cloudpickle"}
     pickles.read_with("/no/such/cloudpickle.py")
     monkeypatch.delitem(sys.modules, "cloister.objects._cloudpickle")
     with pytest.raises(FileNotFoundError):
-        pickles.load(data)
+        pickles.load(data, buffers)
     assert "cloister.objects._cloudpickle" not in sys.modules

@@ -17,27 +17,49 @@ import sys
 from typing import Any, Final
 
 from cloister.errors import MarshalError
+from cloister.wire.limits import OUT_OF_BAND_BYTES
+from cloister.wire.scalars import Mutable
 
 __all__ = ["dump", "load", "read_with", "shown"]
 
+_PROTOCOL: Final = 5
 _PRIVATE_NAME: Final = "cloister.objects._cloudpickle"
 _file: str | None = None
 
 
-def dump(value: Any) -> bytes:
-    """Pickle a value for a guest of this same version. Raises MarshalError where it can't be pickled."""
+def dump(value: Any) -> tuple[bytes, list[Mutable]]:
+    """Pickle a value for a guest of this same version; what is large in it travels beside the pickle, not copied here.
+
+    Raises MarshalError where it can't be pickled.
+    """
     import cloudpickle
 
+    buffers: list[Mutable] = []
+
+    def aside(buffer: pickle.PickleBuffer) -> bool:
+        """Take a buffer out; whether it stays in the pickle."""
+        try:
+            view = buffer.raw()
+        except BufferError:  # it does not lie in one piece
+            return True
+        if view.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(Mutable(view))
+        return False
+
     try:
-        data: bytes = cloudpickle.dumps(value)
+        data: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL, buffer_callback=aside)
     except Exception as error:  # whatever `__reduce__` and `__getstate__` of anybody raise
         raise MarshalError(f"{shown(value)} can't be pickled: {type(error).__name__}: {error}") from error
-    return data
+    return data, buffers
 
 
-def load(data: bytes) -> Any:
-    """Make the value of a pickle; only a guest does. Raises whatever the pickled code raises."""
-    return _Unpickler(io.BytesIO(data)).load()
+def load(data: bytes, buffers: list[Any]) -> Any:
+    """Make the value of a pickle; only a guest does. Raises whatever the pickled code raises.
+
+    The buffers are the value's from here on, which may change them.
+    """
+    return _Unpickler(io.BytesIO(data), buffers=buffers).load()
 
 
 def read_with(file: str | None) -> None:

@@ -39,7 +39,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import MarshalError, ProtocolError
-from cloister.objects import files, pickles, schema, targets
+from cloister.objects import files, schema, targets
 from cloister.objects.descriptions import Description
 from cloister.objects.exports import CALLABLE
 from cloister.objects.marks import Code, Pickled, Shared, Streamed, is_by_reference
@@ -176,7 +176,7 @@ class Marshaller:
         if not self._peer.below:
             raise MarshalError("code and pickles go from a host to its guest only, never the other way")
         if type(value) is Pickled:
-            return Reference((CODE, "value", pickles.dump(value.value), list(targets.VERSION)))
+            return Reference((CODE, *targets.pickled(value.value)))
         return Reference((CODE, *targets.to_plain(value.function, self._peer.version)))
 
     def _own(

@@ -14,7 +14,8 @@ plain form                                       stands for
 ``["name", "/a/file.py:qualname"]``              the same in a file, which is loaded once under a name of its own
 ``["object", value]``                            a proxy, or a method of one, which the rule takes home
 ``["partial", target, args, kwargs]``            a `functools.partial`; its arguments travel as any argument does
-``["value", pickle, [major, minor]]``            a pickle, for a guest of this very version
+``["value", pickle, [major, minor]]``            a pickle, for a guest of this very version; then perhaps the list
+                                                 of the buffers that were taken out of it
 ``["source", name, text, {alias: module}]``      a function as its source, with the modules that it uses
 ===============================================  =====================================================================
 """
@@ -87,7 +88,13 @@ def to_plain(target: Any, version: tuple[int, int] = VERSION) -> list[Any]:
         return ["name", name]
     if version != VERSION:
         return _to_source(target, version)
-    return ["value", pickles.dump(target), list(VERSION)]
+    return pickled(target)
+
+
+def pickled(value: Any) -> list[Any]:
+    """Say how a pickle of a value travels. Raises MarshalError where there can't be one."""
+    data, buffers = pickles.dump(value)
+    return ["value", data, list(VERSION), buffers] if buffers else ["value", data, list(VERSION)]
 
 
 def _to_source(function: Any, version: tuple[int, int]) -> list[Any]:
@@ -130,13 +137,13 @@ def from_plain(plain: list[Any]) -> Any:
     if how == "partial":
         return functools.partial(from_plain(what[0]), *what[1], **what[2])
     if how == "value":
-        data, version = what
+        data, version, *buffers = what
         if tuple(version) != VERSION:
             made = ".".join(map(str, version))
             raise MarshalError(
                 f"code made by Python {made} can't run on {VERSION[0]}.{VERSION[1]}; put it into a module"
             )
-        return pickles.load(data)
+        return pickles.load(data, *buffers or [[]])
     name, text, modules = what
     source_name = f"<cloister source of {name}>"
     linecache.cache[source_name] = (len(text), None, text.splitlines(keepends=True), source_name)

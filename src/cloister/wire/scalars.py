@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAVES", "MARKER_CODE", "READERS", "SIMPLE", "UNSET", "WRITERS",
-    "Lent", "int_from_bytes", "int_to_bytes", "put_data", "take_buffer", "take_data", "write_binary",
+    "Lent", "Mutable", "int_from_bytes", "int_to_bytes", "put_data", "take_buffer", "take_data", "write_binary",
 ]  # fmt: skip
 
 MARKER_CODE: Final = 1
@@ -77,6 +77,15 @@ class _Unset:
 
 class Lent:
     """The data of an array in shared memory, on its way from the leaf to the array that it belongs to."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
+
+
+class Mutable:
+    """Bytes of something that arrive as a bytearray."""
 
     __slots__ = ("view",)
 
@@ -144,6 +153,17 @@ def write_binary(value: bytes | bytearray | memoryview, encoding: Encoding) -> o
         encoding.buffers.append(data)
         return encoding.ext(BUFFER_CODE, _BUFFER.pack(kind is bytearray, len(encoding.buffers) - 1))
     return encoding.ext(BYTEARRAY_CODE, bytes(data)) if kind is bytearray else bytes(data)
+
+
+def _write_mutable(value: Mutable, encoding: Encoding) -> object:
+    data = value.view
+    if encoding.buffers is None or data.nbytes < OUT_OF_BAND_BYTES:
+        return encoding.ext(BYTEARRAY_CODE, bytes(data))
+    placed = _put_into_segment(data, encoding, 1)
+    if placed is not None:
+        return placed
+    encoding.buffers.append(data)
+    return encoding.ext(BUFFER_CODE, _BUFFER.pack(1, len(encoding.buffers) - 1))
 
 
 def put_data(data: memoryview, encoding: Encoding) -> object:
@@ -221,6 +241,7 @@ WRITERS: Final[dict[type, Callable[[Any, Encoding], object]]] = {
     EllipsisType: _write_singleton,
     NotImplementedType: _write_singleton,
     _Unset: _write_singleton,
+    Mutable: _write_mutable,
 }
 
 READERS: Final[dict[int, Callable[[bytes, Decoding], object]]] = {
