@@ -1,13 +1,15 @@
-"""Arrays: 64 MiB of float64 (and 1 MiB) delivered to a function over there, summed by it, and sent back.
+"""Arrays of float64: delivered to a function over there, summed by it, sent back, and read by twenty domains.
 
 The floor is a warm np.copyto: the copy that is made at least, where the array was not made in shared memory. All times
-are those of the sender, with an answer. A short run looks at the delivery alone. A fresh segment for each call is what
-most do with shared memory; the kernel clears its pages each time.
+are those of the sender, with an answer. A short run looks at the delivery of the large one alone. What was made with
+`arrays.empty` or `arrays.share` is not copied; its time is that of a call. A fresh segment for each call is what most
+do with shared memory; the kernel clears its pages each time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,34 +18,78 @@ from typing import Any
 
 import cloister
 from benchmarks import harness, peers
-from benchmarks.harness import Entered, Table
+from benchmarks.harness import Contestant, Entered, Table
+from cloister import arrays
 
-SIZES = {"64 MiB": 64 << 20, "1 MiB": 1 << 20}
-ROUNDS = {"64 MiB": 5, "1 MiB": 40}
+SIZES = {"64 MiB": 64 << 20, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "256 MiB": 256 << 20}
+ROUNDS = {"64 KiB": 10, "1 MiB": 5, "64 MiB": 5, "256 MiB": 3}
+SHORT = 1 << 20
 DELIVERED_AIM = 1.05
+MADE_AIM_S = 0.00015
+"""What an array that was made in shared memory may take, whatever its size."""
+DOMAINS = 20
+EACH = 16 << 20
 
 
 def run() -> Iterator[Table]:
-    """A table for each size and question."""
+    """A table for each size and question, and one for many domains."""
     harness.need("numpy")
     for label, size in SIZES.items():
+        if harness.quick and label != "64 MiB":
+            continue
         for what in ("delivered",) if harness.quick else ("delivered", "summed", "echoed"):
-            contestants = {
-                "np.copyto": partial(_copy, size),
-                "cloister": partial(_domain, size, what),
-                "multiprocessing Connection": partial(_connection, size, what),
-            }
-            if what != "echoed":
-                contestants["shared_memory, fresh"] = partial(_shared, size, what)
-            yield harness.contest(
-                f"Arrays: {label}, {what}",
-                contestants,
-                rounds=harness.rounds(ROUNDS[label]),
-                placement="free",
-                aims={"cloister": DELIVERED_AIM} if what == "delivered" and size > 1 << 20 else None,
-                extra=partial(_rate, size),
-                unit="ms",
-            )
+            yield _one(label, size, what)
+    if not harness.quick:
+        yield _many()
+
+
+def _one(label: str, size: int, what: str) -> Table:
+    contestants: dict[str, Contestant] = {
+        "np.copyto": partial(_copy, size),
+        "cloister": partial(_domain, size, what),
+        "cloister, arrays.empty": partial(_domain, size, what, made=True),
+        "socket, into a reused buffer": partial(_socket, size, what),
+        "multiprocessing Connection": partial(_connection, size, what),
+    }
+    if what != "echoed":
+        contestants["shared_memory, fresh"] = partial(_shared, size, what)
+    large = size >= 64 << 20 and what == "delivered"
+    return harness.contest(
+        f"Arrays: {label}, {what}",
+        contestants,
+        rounds=harness.rounds(ROUNDS[label]),
+        placement="free",
+        aims={"cloister": DELIVERED_AIM, "cloister, arrays.empty": _made_aim(size)} if large else None,
+        extra=partial(_rate, size),
+        unit="ms",
+    )
+
+
+def _many() -> Table:
+    """The same array to twenty domains, one after the other: the time for all of them."""
+    return harness.contest(
+        f"Arrays: {EACH >> 20} MiB to {DOMAINS} domains, summed",
+        {
+            "np.copyto": partial(_copy, EACH),
+            "cloister": partial(_domains, shared=False),
+            "cloister, arrays.share": partial(_domains, shared=True),
+        },
+        rounds=harness.rounds(5),
+        placement="free",
+        unit="ms",
+    )
+
+
+def _made_aim(size: int) -> float:
+    """The aim for what is not copied, as a ratio to a copy of that size here and now."""
+    source, target = _array(size), _array(size)
+    copy = harness.need("numpy").copyto
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        copy(target, source)
+        times.append(time.perf_counter() - begun)
+    return MADE_AIM_S / min(times)
 
 
 def _rate(size: int, _: str, seconds: float) -> dict[str, float | str]:
@@ -63,11 +109,18 @@ def echoed(array: Any) -> Any:
     return array
 
 
-def _timed(operation: Callable[[], object]) -> Callable[[], list[float]]:
-    def measure() -> list[float]:
+def _timed(operation: Callable[[], object], short: bool = False) -> Callable[[], list[float]]:
+    """What is `short` is done some times in a row, the first time untimed: else the look at cold caches is measured."""
+
+    def once() -> float:
         begun = time.perf_counter()
         operation()
-        return [time.perf_counter() - begun]
+        return time.perf_counter() - begun
+
+    def measure() -> list[float]:
+        if short:
+            once()
+        return [once() for _ in range(10 if short else 1)]
 
     return measure
 
@@ -80,14 +133,31 @@ def _array(size: int) -> Any:
 def _copy(size: int) -> Iterator[Entered]:
     source, target = _array(size), _array(size)
     copy = harness.need("numpy").copyto
-    yield _timed(lambda: copy(target, source)), []
+    yield _timed(lambda: copy(target, source), size <= SHORT), []
 
 
 @contextlib.contextmanager
-def _domain(size: int, what: str) -> Iterator[Entered]:
+def _domain(size: int, what: str, *, made: bool = False) -> Iterator[Entered]:
     array = _array(size)
+    if made:
+        array, source = arrays.empty(size // 8), array
+        array[:] = source
     with cloister.Domain("bench") as domain:
-        yield _timed(lambda: domain.call(f"{__name__}:{what}", array)), []
+        domain.call(f"{__name__}:{what}", array)
+        yield _timed(lambda: domain.call(f"{__name__}:{what}", array), made or size <= SHORT), []
+
+
+@contextlib.contextmanager
+def _domains(*, shared: bool) -> Iterator[Entered]:
+    array = arrays.share(_array(EACH)) if shared else _array(EACH)
+    with contextlib.ExitStack() as stack:
+        domains = [stack.enter_context(cloister.Domain(f"bench-{n}")) for n in range(DOMAINS)]
+
+        def call() -> None:
+            for domain in domains:
+                domain.call(f"{__name__}:summed", array)
+
+        yield _timed(call), []
 
 
 # -- the peers ---------------------------------------------------------------------------------------------------------
@@ -131,7 +201,46 @@ def _connection(size: int, what: str) -> Iterator[Entered]:
             link.send((what, array))
             link.recv()
 
-        yield _timed(call), []
+        yield _timed(call, size <= SHORT), []
+
+
+def answer_socket(link: Any, size: int, what: str) -> None:
+    """Read arrays into one buffer, again and again, and answer each."""
+    numpy = harness.need("numpy")
+    with socket.socket(fileno=link.fileno()) as end:
+        link.detach()
+        buffer = numpy.empty(size // 8)
+        while _received(end, memoryview(buffer).cast("B")):
+            made = globals()[what](buffer)
+            end.sendall(memoryview(made).cast("B") if what == "echoed" else b"x")
+
+
+def _received(end: socket.socket, view: memoryview) -> bool:
+    while view:
+        count = end.recv_into(view)
+        if not count:
+            return False
+        view = view[count:]
+    return True
+
+
+@contextlib.contextmanager
+def _socket(size: int, what: str) -> Iterator[Entered]:
+    array, back = _array(size), bytearray(size if what == "echoed" else 1)
+    ours, theirs = socket.socketpair()
+    process = peers.spawned.Process(target=answer_socket, args=(theirs, size, what))
+    process.start()
+    theirs.close()
+
+    def call() -> None:
+        ours.sendall(memoryview(array).cast("B"))
+        _received(ours, memoryview(back))
+
+    try:
+        yield _timed(call, size <= SHORT), []
+    finally:
+        ours.close()
+        process.join()
 
 
 @contextlib.contextmanager
@@ -150,4 +259,4 @@ def _shared(size: int, what: str) -> Iterator[Entered]:
             segment.close()
             segment.unlink()
 
-        yield _timed(call), []
+        yield _timed(call, size <= SHORT), []
