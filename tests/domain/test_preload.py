@@ -365,9 +365,9 @@ def test_bad_number_of_spares_is_refused(value: Any) -> None:
 
 def test_template_that_answers_no_more_is_given_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a template is stopped, a start waits for a bounded time and goes on without it."""
-    from cloister.levels import template_linux
+    from cloister.levels import template_linux, template_process_linux
 
-    monkeypatch.setattr(template_linux, "FORK_S", 0.2)
+    monkeypatch.setattr(template_process_linux, "FORK_S", 0.2)
     monkeypatch.setattr(template_linux, "CLOSE_S", 0.2)
     setup = warm("colorsys", spares=0)
     mother = parent(make("one", setup=setup))

@@ -11,8 +11,7 @@ from functools import partial
 import pytest
 
 from cloister.levels import lifeline
-from cloister.levels.process_posix import Process, spawn
-from cloister.pipes.duplex_posix import control_pair, lane_pair
+from cloister.levels.process_posix import Process, begin
 from tests.domain.journal import is_running, wait_until
 
 Start = Callable[..., Process]
@@ -24,11 +23,8 @@ def start() -> Iterator[Start]:
     started: list[Process] = []
 
     def run(*command: str) -> Process:
-        host, guest = lane_pair()
-        try:
-            process = spawn(command, dict(os.environ), control_pair(), guest, lifeline.reader(), None)
-        finally:
-            host.close()
+        process, _, lane = begin(command, dict(os.environ), lifeline.reader())
+        lane.close()
         started.append(process)
         return process
 
@@ -160,8 +156,6 @@ def test_program_that_is_not_there_leaves_no_descriptor() -> None:
     """A start that fails raises OSError, and every descriptor is closed."""
     reader = lifeline.reader()
     before = os.listdir("/proc/self/fd")
-    host, guest = lane_pair()
     with pytest.raises(FileNotFoundError):
-        spawn(["/nowhere/python"], {}, control_pair(), guest, reader, None)
-    host.close()
+        begin(["/nowhere/python"], {}, reader)
     assert os.listdir("/proc/self/fd") == before

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cloister.domain import events, start
 from cloister.errors import CloisterError, EnvironmentFailed, ProtocolError
 from cloister.levels.watcher import watcher
+from cloister.objects import targets
 from cloister.report import Reason
 from cloister.wire.messages import Kind, Role
 from cloister.wire.version import check_version
@@ -43,6 +44,16 @@ class Listener:
         self._life = life
         self._writing: bool | None = None
         """Whether the watcher tells when the channel takes more; None where it was not asked yet."""
+        self._set_up = False
+        self._version = targets.VERSION
+
+    def set_up_early(self) -> None:
+        """Send the set-up now, before the guest has greeted, where that is right whatever it says. Any thread."""
+        life = self._life
+        setup = life.options.setup
+        if not (setup.foreign or life.building or life.inside or setup.initializer or life.watching.anything):
+            self._set_up = True
+            self._send_setup()
 
     def watch(self) -> None:
         """Listen from now on; also write what waits. Does nothing after the end."""
@@ -168,11 +179,13 @@ class Listener:
             raise ProtocolError("it greeted twice")
         check_version(version, own)
         major, minor, *_ = map(int, python.split(".")[:2])
-        life.python, life.peer.version = python[:32], (major, minor)
+        life.python = python[:32]
+        life.peer.version = self._version = (major, minor)
         if life.building:
             life.built()
         life.tell(events.Connected(life.name, life.process.pid, life.python))
-        self._work(self._send_setup)
+        if not self._set_up:
+            self._work(self._send_setup)
 
     def _work(self, job: Any) -> None:
         if not self._life.work.put(job, 1):
@@ -181,7 +194,7 @@ class Listener:
     def _send_setup(self) -> None:
         life = self._life
         try:
-            life.preparation.setup["initializer"] = start.initializer_message(life.options.setup, life.peer.version)
+            life.preparation.setup["initializer"] = start.initializer_message(life.options.setup, self._version)
             life.preparation.setup["watch"] = life.watching.for_setup()
             life.speaker.send(Kind.SETUP, life.preparation.setup)
         except Exception as error:  # also what a reducer of the user's raises

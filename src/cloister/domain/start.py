@@ -26,18 +26,15 @@ from cloister.environments.build import find_uv
 from cloister.environments.pythons import find_python, is_version
 from cloister.environments.spec import spec_of
 from cloister.errors import EnvironmentFailed, LevelUnavailable, StartFailed
-from cloister.levels import interpreter, lifeline, template, thread
+from cloister.levels import interpreter, lifeline, process, template, thread
 from cloister.levels.inside import Inside
-from cloister.levels.process import Process, spawn
+from cloister.levels.process import Process
 from cloister.objects import targets
-from cloister.pipes.duplex import LaneEnd, close_quietly, control_pair, lane_pair
+from cloister.pipes.duplex import LaneEnd, control_pair, lane_pair
 from cloister.pipes.page import Page
 from cloister.wire.packing import PRIVATE_NAME, msgpack_directory
 
-__all__ = ["Plan", "begin_inside", "initializer_message", "plan", "setup_message", "spawn_guest"]
-
-
-__all__ = ["Plan", "initializer_message", "plan", "setup_message", "spawn_guest", "warm_up"]
+__all__ = ["Plan", "begin_inside", "initializer_message", "plan", "setup_message", "spawn_guest", "warm_up"]
 
 _BOOT = """\
 import sys
@@ -183,27 +180,7 @@ def spawn_guest(plan: Plan, setup: Setup, message: dict[str, Any]) -> tuple[Proc
     nothing is left then.
     """
     tie = lifeline.reader()
-    host_lane, guest_lane = lane_pair()
-    try:
-        page, page_fd = Page.create()
-        try:
-            process = _forked(plan, setup, message, guest_lane, page_fd)
-            if process is not None:
-                return process, page, host_lane
-            control = control_pair()
-        except BaseException:
-            if page_fd is not None:
-                close_quietly(page_fd)
-            raise
-    except BaseException:
-        host_lane.close()
-        guest_lane.close()
-        raise
-    try:
-        return spawn(plan.command, plan.environment, control, guest_lane, tie, page_fd), page, host_lane
-    except BaseException:
-        host_lane.close()
-        raise
+    return _forked(plan, setup, message) or process.begin(plan.command, plan.environment, tie)
 
 
 def begin_inside(level: str, name: str) -> tuple[Inside, Page | None, LaneEnd]:
@@ -232,15 +209,15 @@ def begin_inside(level: str, name: str) -> tuple[Inside, Page | None, LaneEnd]:
         raise
 
 
-def _forked(plan: Plan, setup: Setup, message: dict[str, Any], lane: LaneEnd, page_fd: int | None) -> Process | None:
-    """The process of a guest that a template has forked; None where there is none to do so."""
+def _forked(plan: Plan, setup: Setup, message: dict[str, Any]) -> tuple[Process, Page, LaneEnd] | None:
+    """A guest that a template has forked, as `spawn_guest`; None where there is none to do so."""
     like = _likeness(plan, setup, message)
     if like is None:
         return None
     if _wish() == "first":
         template.ready(like, FIRST_S)
-    process: Process | None = template.fork(like, setup.spares, lane, page_fd)
-    return process
+    forked: tuple[Process, Page, LaneEnd] | None = template.fork(like, setup.spares)
+    return forked
 
 
 def _likeness(plan: Plan, setup: Setup, message: dict[str, Any]) -> template.Likeness | None:

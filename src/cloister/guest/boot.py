@@ -73,22 +73,34 @@ def serve() -> NoReturn:
     """Be a guest whose descriptors are in place and whose lifeline is tied, as `main`."""
     if sys.platform == "win32":
         raise NotImplementedError
-    page = None
+    control, guest = make()
+    control.greet()
+    begin(control, guest)
+
+
+def make() -> tuple[Control, Guest]:
+    """What serves the host, with all that it has before it knows its domain. In a template this is made before a fork.
+
+    The descriptor of the control channel is a socket by now. Faults are written to that of the page.
+    """
     if sys.platform == "linux":
         import faulthandler  # not where this file is loaded: a sub-interpreter refuses it
 
-        page = Page(descriptors.PAGE)
         faulthandler.enable(descriptors.PAGE)
         faulthandler.register(interrupts.DUMP, descriptors.PAGE)
-    main_thread = interrupts.install(page)
-    control = Control(socket.socket(fileno=descriptors.CONTROL))
-    control.greet()
+    control = Control(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptors.CONTROL))
+    return control, Guest(control, interrupts.install())
+
+
+def begin(control: Control, guest: Guest) -> NoReturn:
+    """Be the guest that was made, with its descriptors in place, once the host says which."""
+    page = Page(descriptors.PAGE) if sys.platform == "linux" else None
     try:
         setup = control.receive_setup()
     except EOFError:
         sys.exit(EXIT_FAILED)
-    first = LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER)
-    Guest(control, main_thread, page, setup, first).run()
+    guest.take_up(setup, LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER), page)
+    guest.run()
     departure.leave()
 
 
@@ -102,26 +114,31 @@ class Guest:
     """What serves the host in here; `run` is the work of the main thread."""
 
     def __init__(
-        self,
-        control: Control,
-        main: MainThread,
-        page: Page | None,
-        setup: dict[str, Any],
-        first: LaneEnd,
-        threads: Threads | None = None,
-        namespace: str = NAMESPACE,
+        self, control: Control, main: MainThread, threads: Threads | None = None, namespace: str = NAMESPACE
     ) -> None:
-        """`first` is the end of the first lane; `namespace` the name of the module of `exec`."""
-        self._control, self._main, self._setup = control, main, setup
-        self._domain = local.Place(setup["name"], setup["id"], setup["config"], setup["base"])
+        """`namespace` is the name of the module of `exec`."""
+        self._control, self._main = control, main
+        self._setup: dict[str, Any] = {}
+        self._domain = local.Place()
         self._service, tasks = Service(namespace), Tasks()
-        functions = self._service.functions | tasks.functions
-        self._peer = HostPeer(setup["name"], functions, DEFAULT_LIMITS, page, threads)
+        self._peer = HostPeer("", self._service.functions | tasks.functions, DEFAULT_LIMITS, None, threads)
         self._service.peer = tasks.peer = self._peer
         self._lanes: queue.SimpleQueue[_Offer | None] = queue.SimpleQueue()
         self._loop: main_loop.MainLoop | None = None
+        self._hears = False
+
+    def take_up(self, setup: dict[str, Any], first: LaneEnd, page: Page | None) -> None:
+        """Be the guest of this set-up; `first` is its end of the first lane, which it serves with `run`."""
+        self._setup = setup
+        place = self._domain
+        place.name, place.identity, place.config, place.base = (setup[key] for key in ("name", "id", "config", "base"))
+        self._peer.name, self._peer.page, self._main.page = setup["name"], page, page
         self._peer.expect(0)
         self._lanes.put(_Offer(0, first))
+
+    def wait_awake(self) -> None:
+        """Start the control thread before the guest knows its domain; it does nothing until then."""
+        self._control.start_thread(self._peer.threads)
 
     def run(self) -> None:
         control, main = self._control, self._main
@@ -170,14 +187,18 @@ class Guest:
 
     def _tell_host(self) -> None:
         """Let the host hear the logs of this interpreter, what its threads raise, and what it does not find."""
-        setup = self._setup
-        root = logging.getLogger()
-        root.addHandler(ForwardingHandler(lambda *record: self._control.send(Kind.LOG, *record)))
-        root.setLevel(setup["log_level"])
-        logging.raiseExceptions = False
-        importlib.invalidate_caches()
-        watch_unhandled(self._unhandled)
-        self._service.watch(setup["watch"])
+        self.hear()
+        logging.getLogger().setLevel(self._setup["log_level"])
+        self._service.watch(self._setup["watch"])
+
+    def hear(self) -> None:
+        """Hear what is logged and raised in this interpreter from now on. Idempotent."""
+        if not self._hears:
+            self._hears = True
+            logging.getLogger().addHandler(ForwardingHandler(lambda *record: self._control.send(Kind.LOG, *record)))
+            logging.raiseExceptions = False
+            importlib.invalidate_caches()
+            watch_unhandled(self._unhandled)
 
     def _prepare(self) -> None:
         setup = self._setup

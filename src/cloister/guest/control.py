@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from cloister.guest.host import HostPeer
     from cloister.guest.interrupts import MainThread
+    from cloister.guest.threads import Threads
 
 __all__ = ["Control"]
 
@@ -47,6 +48,8 @@ INSIST_S = 0.01
 SOON_S = 0.001
 LATER_S = 0.05
 """How soon, at first and at last, a call is looked at that was told to stop and still runs."""
+FIRST_BEAT_S = 0.02
+"""When the first beat comes; whoever has started a guest waits for its first answer before."""
 AGAIN_S = 0.005
 """How soon a beat is tried again while another thread sends."""
 MAX_BYTES = 4 * 1024 * 1024
@@ -61,7 +64,7 @@ class Control:
 
     def __init__(self, channel: socket.socket) -> None:
         channel.setblocking(True)
-        self._channel = channel
+        self.channel = channel
         self._codec = Codec()
         self._sending = threading.RLock()  # a finalizer may run and send while it is held
         self._send_codec = Codec()
@@ -77,6 +80,8 @@ class Control:
         """Calls of them that import a module, and until when they may."""
         """Calls that were told to stop and still run: lane, number, whether it does."""
         self._look_again_s = SOON_S
+        self._begin = threading.Lock()
+        """Held until the thread may begin."""
         self.thread: threading.Thread | None = None
 
     # -- before the thread runs --------------------------------------------------------------------------------------
@@ -124,7 +129,14 @@ class Control:
             self._segments.offer()
         self._notices = local.here().notices
         self._notices.connect(main, partial(self.send, Kind.FAREWELL), partial(self.send, Kind.UNLOAD), peer.threads)
-        self.thread = peer.threads.start(self._run, "cloister-control")
+        if self.thread is None:
+            self.start_thread(peer.threads)
+        self._begin.release()
+
+    def start_thread(self, threads: Threads) -> None:
+        """Start the thread, which waits for `start`; where there is time for it before."""
+        self._begin.acquire()
+        self.thread = threads.start(self._run, "cloister-control")
 
     # -- any thread --------------------------------------------------------------------------------------------------
 
@@ -137,7 +149,7 @@ class Control:
             data = b"".join(frames.serialize(kind, self._send_codec.encode([*body])))
             if len(data) <= MAX_BYTES:
                 try:
-                    self._channel.sendall(data)
+                    self.channel.sendall(data)
                 except OSError:
                     pass
 
@@ -174,9 +186,11 @@ class Control:
     def _run(self) -> None:
         if sys.platform == "win32":
             raise NotImplementedError
+        with self._begin:
+            pass
         poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
-        due = time.monotonic()
+        poll.register(self.channel, select.POLLIN)
+        due = time.monotonic() + min(self._beat_s, FIRST_BEAT_S)
         try:
             while True:
                 wait = due - time.monotonic()
@@ -202,7 +216,7 @@ class Control:
             self._end_with_host()
 
     def _fill(self) -> None:
-        data, received = receive_with_descriptors(self._channel, READ_BYTES)
+        data, received = receive_with_descriptors(self.channel, READ_BYTES)
         if not data:
             raise EOFError
         self._descriptors += received

@@ -47,15 +47,16 @@ def _serve(channel: socket.socket, first: LaneEnd, level: str, page: Page | None
         first.close()
         channel.close()
         return
-    kind = _InThread if level == "thread" else _InInterpreter
-    kind(control, main, page, setup, first).serve()
+    guest = _InThread(control, main, setup["id"]) if level == "thread" else _InInterpreter(control, main)
+    guest.take_up(setup, first, page)
+    guest.serve()
 
 
 class _Main(MainThread):
     """The thread that serves the first lane. No signal reaches it."""
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__()
         self.signalled = False
         self._thread = threading.get_ident()
         self._preparing = False
@@ -92,12 +93,12 @@ class _Control(Control):
         """End the thread and close the channel. Called by the main thread, as the last thing."""
         self._left.set()
         try:
-            self._channel.shutdown(socket.SHUT_RDWR)
+            self.channel.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # the host was first
         if self.thread is not None:
             self.thread.join()
-        self._channel.close()
+        self.channel.close()
 
     def _interrupt_main(self) -> None:
         self._own_main.stop()
@@ -122,11 +123,14 @@ class _Control(Control):
 class _Inside(Guest):
     """What serves the host in its own process."""
 
-    def __init__(
-        self, control: _Control, main: _Main, page: Page | None, setup: dict[str, Any], first: LaneEnd, *args: Any
-    ) -> None:
-        super().__init__(control, main, page, setup, first, *args)
+    def __init__(self, control: _Control, main: _Main, *args: Any) -> None:
+        super().__init__(control, main, *args)
         self._own_control, self._own_main = control, main
+
+    def take_up(self, setup: dict[str, Any], first: LaneEnd, page: Page | None) -> None:
+        """As ever; but no signal reaches its threads, so none is told of in the page."""
+        super().take_up(setup, first, page)
+        self._main.page = None
 
     def serve(self) -> None:
         """Serve until the end, and leave nothing."""
@@ -165,11 +169,8 @@ class _Inside(Guest):
 class _InThread(_Inside):
     """Its modules, its `sys.path` and its logging are the host's, and stay as they are."""
 
-    def __init__(
-        self, control: _Control, main: _Main, page: Page | None, setup: dict[str, Any], first: LaneEnd
-    ) -> None:
-        threads = Threads(lambda: local.bind(self._domain))
-        super().__init__(control, main, page, setup, first, threads, f"{NAMESPACE}{setup['id']}")
+    def __init__(self, control: _Control, main: _Main, identity: int) -> None:
+        super().__init__(control, main, Threads(lambda: local.bind(self._domain)), f"{NAMESPACE}{identity}")
 
     def serve(self) -> None:
         """Serve until the end, and leave nothing; the threads of its code are known as its own meanwhile."""
@@ -194,11 +195,9 @@ class _InThread(_Inside):
 class _InInterpreter(_Inside):
     """It has modules of its own. Its interpreter allows no daemon threads; it is closed after the last one."""
 
-    def __init__(
-        self, control: _Control, main: _Main, page: Page | None, setup: dict[str, Any], first: LaneEnd
-    ) -> None:
+    def __init__(self, control: _Control, main: _Main) -> None:
         allow_no_daemons()
-        super().__init__(control, main, page, setup, first)
+        super().__init__(control, main)
 
     def _end_services(self) -> None:
         end_services()

@@ -190,8 +190,9 @@ class Running:
 class MainThread:
     """What the handlers of the main thread's signals know."""
 
-    def __init__(self, page: Page | None) -> None:
-        self.page = page
+    def __init__(self) -> None:
+        self.page: Page | None = None
+        """Where the host writes which calls it gives up; None before there is a page, and where there is none."""
         self.running: Running | None = None
         """The main thread's state while it serves a lane."""
         self.wanted: tuple[int, int] | None = None
@@ -287,9 +288,9 @@ class MainThread:
         return number
 
 
-def install(page: Page | None) -> MainThread:
+def install() -> MainThread:
     """Install the handler of `INTERRUPT`; only the main thread may."""
-    main = MainThread(page)
+    main = MainThread()
     if INTERRUPT:
         signal.signal(INTERRUPT, main.on_interrupt)
     return main

@@ -7,8 +7,8 @@ messages, one packet each, are values of the codec:
 from the host                              what it means
 =========================================  =========================================================================
 order                                      the first message: what to import, and where it is found
-``fork``, number, later                    fork a guest; with it comes the guest's end of a control channel. ``later``:
-                                           not before it has been quiet for a moment
+``fork``, number, later                    fork a guest; its descriptors come along, in the order of `PLACES`.
+                                           ``later``: not before it has been quiet for a moment
 ``hurry``                                  fork now what was asked for
 =========================================  =========================================================================
 
@@ -16,13 +16,16 @@ order                                      the first message: what to import, an
 to the host                                what it means
 =========================================  =========================================================================
 ``ready``                                  all is imported; or ``failed`` and why, and then it ends
-``born``, number, pid                      said by the guest itself, with a pidfd, when it has a session and a lifeline
-                                           of its own; from here on it waits for its descriptors. Or ``unborn``, errno
+``born``, number, pid                      said by the guest itself, with a pidfd, when it has a session of its own. Or
+                                           ``unborn``, number, errno
 ``ended``, number, status, seconds, bytes  on the second socket: how a guest ended, with its CPU time and peak memory
 =========================================  =========================================================================
 
-A guest that was born gets, on its control channel, a length and one more value  with its descriptors; then it
-goes on as any guest does, in `boot`. What a fork must not share is put right in `afresh`.
+What a guest serves with is made before the fork, by `boot.make`, and has been in use (`rehearsal`): a page that a guest
+writes is copied, which takes 4 µs and its share of memory, and writing is what Python does to all that it looks at.
+A guest that was born makes itself ready for all that it can do without a name. Then, on its control channel, come a
+length and one more value, with the working folder; from there on it goes on as any guest does, in `boot`. What a fork
+must not share is put right in `afresh`.
 
 It ends when the host closes the first socket and its guests have ended, or when nobody has needed it for a while. It
 kills a guest's group before it lets the kernel forget the guest, so that the group's number is nobody else's.
@@ -41,7 +44,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,6 +60,15 @@ __all__ = ["BIRTH_HEADER", "LATER_S", "MAX_PACKET", "REPORTS", "REQUESTS", "main
 REQUESTS: Final = descriptors.CONTROL
 REPORTS: Final = descriptors.LANE_READER
 """Where a template finds its two sockets."""
+PLACES: Final = (
+    descriptors.CONTROL,
+    descriptors.LANE_READER,
+    descriptors.LANE_WRITER,
+    1,
+    2,
+    descriptors.PAGE,
+)
+"""Where a guest has the descriptors that come with the wish for it."""
 MAX_PACKET: Final = 128 * 1024
 """Bytes of one message."""
 BIRTH_HEADER: Final = struct.Struct("!I")
@@ -77,7 +89,7 @@ def main() -> None:
 
     template = _Template()
     if template.prepare() and template.serve():
-        boot.serve()
+        boot.begin(template.control, template.guest)
     os._exit(0)  # the exit hooks of what was imported belong to the guests
 
 
@@ -86,7 +98,11 @@ class _Wish:
     """A guest that is to be forked."""
 
     number: int
-    control: int
+    fds: list[int]
+
+    def close(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
 
 
 class _Template:
@@ -99,6 +115,9 @@ class _Template:
         for fd in range(descriptors.CONTROL, descriptors.FIRST_FREE):
             if fd != descriptors.LIFELINE:
                 os.dup2(0, fd, inheritable=False)
+        channel, self._unused = socket.socketpair()
+        os.dup2(channel.fileno(), descriptors.CONTROL, inheritable=False)  # until a guest has its own there
+        channel.close()
         self._tie = lifeline.tie(os.dup(descriptors.LIFELINE))
         self._later: deque[_Wish] = deque()
         self._children: dict[int, int] = {}
@@ -131,6 +150,8 @@ class _Template:
         sys.path[:] = before  # each guest finds its own
         platform.python_version()  # 0.2 ms, the first time
         afresh.begin()  # 50 ms with numpy.random, the first time
+        self.control, self.guest = boot.make()
+        self.guest.hear()
         self._spoken = (_taken(1), _taken(2))
         gc.collect()
         departure.note_files()
@@ -164,7 +185,7 @@ class _Template:
                 elif message[0] == "hurry":
                     wishes, self._later = list(self._later), deque()
                 elif message[0] == "fork" and received:
-                    wish = _Wish(message[1], received[0])
+                    wish = _Wish(message[1], received)
                     if message[2]:
                         self._later.append(wish)
                     else:
@@ -176,7 +197,7 @@ class _Template:
             for place, wish in enumerate(wishes):
                 if self._fork(wish):
                     for other in wishes[place + 1 :]:
-                        os.close(other.control)
+                        other.close()
                     return True
 
     # -- the template ------------------------------------------------------------------------------------------------
@@ -184,7 +205,7 @@ class _Template:
     def _receive(self) -> tuple[Any, list[int]]:
         """The next message; None where the host has gone, or does not need this process any more."""
         try:
-            data, received, _, _ = socket.recv_fds(self._requests, MAX_PACKET, 1, socket.MSG_CMSG_CLOEXEC)
+            data, received, _, _ = socket.recv_fds(self._requests, MAX_PACKET, len(PLACES), socket.MSG_CMSG_CLOEXEC)
         except OSError:
             return None, []
         return (Codec().decode(data) if data else None), received
@@ -196,14 +217,14 @@ class _Template:
                 warnings.simplefilter("ignore")  # native pools take part in a fork; Python counts their threads
                 pid = os.fork()
         except OSError as error:
-            os.close(wish.control)
+            wish.close()
             _send(self._requests, ["unborn", wish.number, error.errno])
             return False
         if pid == 0:
             self._become(wish)
             return True
         self._children[pid] = wish.number
-        os.close(wish.control)
+        wish.close()
         return False
 
     def _reap(self) -> None:
@@ -234,48 +255,53 @@ class _Template:
 
     def _forget_wishes(self) -> None:
         for wish in self._later:
-            os.close(wish.control)
+            wish.close()
         self._later.clear()
 
     # -- a guest -----------------------------------------------------------------------------------------------------
 
     def _become(self, wish: _Wish) -> None:
-        """Be a guest that waits for its descriptors, and take them. Ends this process where the host wants none."""
+        """Be a guest that is ready for all that it can do without a name, and wait for that.
+
+        Ends this process where the host wants none.
+        """
         os.setsid()
+        pid = os.getpid()
+        pidfd = os.pidfd_open(pid)
+        if not _send(self._requests, ["born", wish.number, pid], [pidfd]):
+            os._exit(0)
+        os.close(pidfd)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if self._handler is None else self._handler)
         self._forget_wishes()
+        self._requests.close()
         self._reports.close()
+        self._unused.close()
         for fd in (self._wake_reader, self._wake_writer, self._tie):
             os.close(fd)
         lifeline.tie(descriptors.LIFELINE)
-        pid = os.getpid()
-        pidfd = os.pidfd_open(pid)
-        if not _send(self._requests, ["born", wish.number, pid], pidfd):
-            os._exit(0)
-        os.close(pidfd)
-        self._requests.close()
-        os.dup2(wish.control, descriptors.CONTROL, inheritable=False)
-        os.close(wish.control)
-        channel = socket.socket(fileno=descriptors.CONTROL)
-        channel.setblocking(True)
-        birth, received = _birth(channel)
-        channel.detach()
-        _place(received, birth["page"])
+        for fd, place in zip(wish.fds, PLACES, strict=True):
+            os.dup2(fd, place, inheritable=place in (1, 2))
+        wish.close()
+        afresh.begin()
+        self.control.greet()
+        self.guest.wait_awake()
+        birth, folder = _birth(self.control.channel)
+        os.fchdir(folder)
+        os.close(folder)
         _adopt(birth)
         for fd, spoken in enumerate(self._spoken, 1):
             if spoken:
                 os.write(fd, spoken)
-        afresh.begin()
 
 
-def _birth(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Wait until the host wants this guest. Ends this process where it never will."""
+def _birth(channel: socket.socket) -> tuple[dict[str, Any], int]:
+    """Wait until the host wants this guest; what it says, and its folder. Ends this process where it never will."""
     try:
-        data, received, _, _ = socket.recv_fds(channel, BIRTH_HEADER.size, 8, socket.MSG_CMSG_CLOEXEC)
+        data, received, _, _ = socket.recv_fds(channel, BIRTH_HEADER.size, 1, socket.MSG_CMSG_CLOEXEC)
         while 0 < len(data) < BIRTH_HEADER.size:
             data += channel.recv(BIRTH_HEADER.size - len(data)) or os._exit(0)
-        if not data:
+        if not data or not received:
             os._exit(0)
         (left,) = BIRTH_HEADER.unpack(data)
         body = b""
@@ -283,23 +309,7 @@ def _birth(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
             body += channel.recv(left - len(body)) or os._exit(0)
     except OSError:
         os._exit(0)
-    return Codec().decode(body), received
-
-
-def _place(received: list[int], page: bool) -> None:
-    """Put the descriptors that came where a guest has them."""
-    lane_reader, lane_writer, out, err, folder, *rest = received
-    os.dup2(lane_reader, descriptors.LANE_READER, inheritable=False)
-    os.dup2(lane_writer, descriptors.LANE_WRITER, inheritable=False)
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    os.fchdir(folder)
-    if page:
-        os.dup2(rest[0], descriptors.PAGE, inheritable=False)
-    else:
-        os.close(descriptors.PAGE)
-    for fd in received:
-        os.close(fd)
+    return Codec().decode(body), received[0]
 
 
 def _adopt(birth: Mapping[str, Any]) -> None:
@@ -328,10 +338,10 @@ def _socket(fd: int) -> socket.socket:
     return socket.socket(fileno=_moved(fd))
 
 
-def _send(channel: socket.socket, message: list[Any], fd: int | None = None) -> bool:
+def _send(channel: socket.socket, message: list[Any], fds: Sequence[int] = ()) -> bool:
     """Send a message; False where it can't be."""
     try:
-        socket.send_fds(channel, [Codec().encode(message)], [] if fd is None else [fd])
+        socket.send_fds(channel, [Codec().encode(message)], fds)
     except OSError:
         return False
     return True

@@ -1,0 +1,356 @@
+"""One template as its host has it: its process, the guests that wait in it, and what is said between the two.
+
+Which domains a template serves, and how many there are, is in `template_linux`; what the process does, and the
+messages, in `cloister.guest.template_linux`. Its process is ours to reap, its guests are its own; they outlive it.
+
+Any thread may enter; a lock is held while it is talked to, and a finalizer that starts a domain in the middle of that
+gets none. `ending` belongs to the watcher's thread.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+assert sys.platform == "linux"
+
+from cloister.errors import CloisterError
+from cloister.guest import descriptors
+from cloister.guest.template_linux import BIRTH_HEADER, MAX_PACKET, PLACES, REPORTS, REQUESTS
+from cloister.levels import lifeline
+from cloister.levels.ending_posix import Ending, ending_of
+from cloister.levels.process_posix import launch
+from cloister.levels.wiring_posix import Wiring, wire
+from cloister.pipes.duplex import close_quietly
+from cloister.wire.values import Codec
+
+__all__ = ["MAX_SPARES", "Birth", "Spare", "Template", "begin"]
+
+MAX_SPARES: Final = 4
+"""The most spares that a template keeps by itself."""
+FORK_S: Final = 10.0
+"""How long a fork may take before the template is given up."""
+ENDED_S: Final = 0.5
+"""How long a template may take to tell how a guest ended, after that has ended."""
+
+
+class Birth:
+    """What a guest is told that begins to be a domain, with the folder of this process; closed by `close`."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        """Raises OSError where no descriptor is left."""
+        encoded = Codec().encode(dict(body))
+        self.data = BIRTH_HEADER.pack(len(encoded)) + encoded
+        self.folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """It was told, or will not be."""
+        close_quietly(self.folder)
+
+
+@dataclass(slots=True)
+class Spare:
+    """A guest that was asked for; from its birth on it has a pid, and waits to be told which domain it is."""
+
+    number: int
+    wiring: Wiring
+    told: bool = False
+    pid: int = 0
+    pidfd: int = -1
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return not poll.poll(0)
+
+    def tell(self, birth: Birth) -> None:
+        """Let it begin. Raises OSError where it is gone."""
+        if not self.told:
+            self.told = True
+            if socket.send_fds(self.wiring.control, [birth.data], [birth.folder]) != len(birth.data):
+                raise OSError("a new socket did not take a message")
+
+    def close(self) -> None:
+        """Let it go: it ends when its control channel does."""
+        self.wiring.close()
+        if self.pidfd >= 0:
+            close_quietly(self.pidfd)
+
+
+class _Gone(Exception):
+    """The template has ended, or can't be talked to."""
+
+
+@dataclass(eq=False, slots=True)
+class Template:
+    """One template's process, from its start to its end."""
+
+    pid: int
+    pidfd: int
+    requests: socket.socket
+    reports: socket.socket
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    busy: bool = False
+    """The lock is held; who holds it may be this very thread, further down."""
+    is_ready: bool = False
+    gone: bool = False
+    failure: str = ""
+    """Why it could not be made ready."""
+    last: int = 0
+    """The number of the last guest that was asked for."""
+    wanted: int = 0
+    """How many spares are kept."""
+    coming: dict[int, Spare] = field(default_factory=dict)
+    """Guests that were asked for and are not born yet, by number."""
+    spares: deque[Spare] = field(default_factory=deque)
+    guests: set[int] = field(default_factory=set)
+    """The numbers of those that have begun to serve, and of whose ends nobody has asked yet."""
+    told: dict[int, Ending] = field(default_factory=dict)
+    """How guests have ended, by number, until it is asked for."""
+
+    # -- any thread, one at a time -----------------------------------------------------------------------------------
+
+    def take(self, keep: int | None, birth: Birth) -> Spare | None:
+        """A guest that was told to begin; None where there is none to be had. `keep`: how many spares are to wait."""
+        with self.lock:
+            if self.busy:
+                return None
+            self.busy = True
+            spare = None
+            try:
+                spare = self._take(keep, birth)
+                spare.tell(birth)
+            except (_Gone, CloisterError):
+                self.close()
+            except OSError:  # no descriptor or process is left, or the guest has just been killed
+                if spare is not None:
+                    spare.close()
+                return None
+            finally:
+                self.busy = False
+            return spare
+
+    def wait_ready(self, limit: float | None) -> bool:
+        """Whether it has imported all. Waits until the time of `time.monotonic` comes; None: not at all."""
+        with self.lock:
+            if self.busy:
+                return False
+            self.busy = True
+            try:
+                while not self.is_ready and not self.gone:
+                    if not self._receive(0 if limit is None else max(0.0, limit - time.monotonic())):
+                        return False
+            except (_Gone, CloisterError):
+                self.close()
+            except OSError:
+                pass  # a guest could not be forked; whoever wants one asks again
+            finally:
+                self.busy = False
+            return not self.gone
+
+    def _take(self, keep: int | None, birth: Birth) -> Spare:
+        limit = time.monotonic() + FORK_S
+        while self._receive(0):
+            pass
+        self._bury()
+        short = not self.spares
+        hurried = False
+        while not self.spares:
+            if not self.coming:
+                self._ask(birth)  # it begins while it is waited for here
+            elif not hurried:
+                self._send(["hurry"])
+                hurried = True
+            if not self._receive(max(0.0, limit - time.monotonic())):
+                raise _Gone
+            self._bury()
+        taken = self.spares.popleft()
+        if keep is not None:
+            self.wanted = keep
+        elif short:
+            self.wanted = min(self.wanted + 1, MAX_SPARES)
+        for _ in range(self.wanted - len(self.spares) - len(self.coming)):
+            try:
+                self._ask()
+            except OSError:
+                break  # no descriptor is left for one that waits
+        return taken
+
+    def _bury(self) -> None:
+        """Leave out the spares that have ended."""
+        while self.spares and not self.spares[0].lives:
+            self.spares.popleft().close()
+
+    def _ask(self, birth: Birth | None = None) -> None:
+        """Ask for a guest: one that is told to begin, or else a spare, which can come later."""
+        self.last += 1
+        spare = Spare(self.last, wire())
+        try:
+            if birth is not None:
+                spare.tell(birth)
+            fds = [spare.wiring.theirs[number] for number in PLACES]
+            self._send(["fork", self.last, birth is None], fds)
+        except BaseException:
+            spare.close()
+            raise
+        spare.wiring.close_theirs()
+        self.coming[self.last] = spare
+
+    def _send(self, message: list[Any], fds: Sequence[int] = ()) -> None:
+        try:
+            socket.send_fds(self.requests, [Codec().encode(message)], fds)
+        except OSError:
+            raise _Gone from None
+
+    def _receive(self, seconds: float) -> bool:
+        """Take in a message; False where none comes in time. Raises `_Gone`, and OSError where a fork has failed."""
+        poll = select.poll()
+        poll.register(self.requests, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            return False
+        try:
+            data, received, _, _ = socket.recv_fds(self.requests, MAX_PACKET, 1, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            raise _Gone from None
+        if not data:
+            raise _Gone
+        kind, *body = Codec().decode(data)
+        if kind == "ready":
+            self.is_ready = True
+        elif kind == "failed":
+            self.failure = str(body[0])
+        elif kind == "born":
+            if not received:
+                raise _Gone  # no descriptor is left here for it
+            spare = self.coming.pop(body[0])
+            spare.pid, spare.pidfd = body[1], received[0]
+            self.spares.append(spare)
+        elif kind == "unborn":
+            self.coming.pop(body[0]).close()
+            raise OSError(body[1], os.strerror(body[1]))
+        else:
+            raise _Gone
+        return True
+
+    def close(self) -> None:
+        """Let it end, as soon as its guests have. Idempotent."""
+        with self.lock:
+            self.gone = True
+            if not self.is_ready:
+                self.kill()  # it is importing, or no template at all
+            self.requests.close()
+            for spare in self.coming.values():
+                spare.close()
+            self.coming.clear()
+            while self.spares:
+                self.spares.popleft().close()
+
+    # -- the watcher's thread ----------------------------------------------------------------------------------------
+
+    def ending(self, number: int) -> Ending | None:
+        """How a guest that has ended did so; None where the template does not say."""
+        try:
+            return self._ending(number)
+        finally:
+            self.guests.discard(number)
+            self._close_reports()
+
+    def _ending(self, number: int) -> Ending | None:
+        limit = time.monotonic() + ENDED_S
+        poll = select.poll()
+        poll.register(self.reports, select.POLLIN)
+        while number not in self.told:
+            if not poll.poll(max(0.0, limit - time.monotonic()) * 1000):
+                return None
+            try:
+                data = self.reports.recv(MAX_PACKET)
+            except OSError:
+                return None
+            if not data:
+                return None
+            _, ended, status, seconds, peak = Codec().decode(data)
+            self.told[ended] = ending_of(status, seconds, peak)
+        return self.told.pop(number)
+
+    # -- its end -----------------------------------------------------------------------------------------------------
+
+    def reap(self, seconds: float) -> bool:
+        """Let the kernel forget it; False where it has not ended in time."""
+        if self.pidfd >= 0:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            if not poll.poll(seconds * 1000):
+                return False
+            try:
+                os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                pass  # another part of this program has taken its status
+            close_quietly(self.pidfd)
+            self.pidfd = -1
+            self._close_reports()
+        return True
+
+    def _close_reports(self) -> None:
+        if self.pidfd < 0 and not self.guests:
+            self.reports.close()
+
+    def kill(self) -> None:
+        """End it at once; its guests go on."""
+        if self.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def disown(self) -> None:
+        """Close what a forked child of the host has inherited of it."""
+        self.lock = threading.RLock()
+        self.close()
+        self.reports.close()
+        if self.pidfd >= 0:
+            close_quietly(self.pidfd)
+            self.pidfd = -1
+
+
+def begin(command: Sequence[str], environment: Mapping[str, str], order: Mapping[str, Any]) -> Template:
+    """Start the process of a template. Raises OSError; nothing is left then."""
+    opened: list[int] = []
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(2):
+            sockets += socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        placed = [
+            (sockets[1].fileno(), REQUESTS),
+            (sockets[3].fileno(), REPORTS),
+            (lifeline.reader(), descriptors.LIFELINE),
+        ]
+        opened += os.pipe()  # its streams are made for pipes; it keeps what they say elsewhere
+        placed += [(opened[1], 1), (opened[1], 2)]
+        socket.send_fds(sockets[0], [Codec().encode(dict(order))], [])
+        pid = launch(command, environment, placed)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    except BaseException:
+        for one in sockets[::2]:
+            one.close()
+        raise
+    finally:
+        close_quietly(*opened)
+        for one in sockets[1::2]:
+            one.close()
+    return Template(pid, pidfd, sockets[0], sockets[2])
