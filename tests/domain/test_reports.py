@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from cloister.domain.diagnosis import reason
-from cloister.levels.process_posix import Ending
+from cloister.levels.ending_posix import Ending
 from cloister.report import Reason, Report
 
 KILLED = Ending(None, signal.SIGKILL)

@@ -83,6 +83,8 @@ def make() -> tuple[Control, Guest]:
 
     The descriptor of the control channel is a socket by now. Faults are written to that of the page.
     """
+    if sys.platform == "win32":
+        raise NotImplementedError
     if sys.platform == "linux":
         import faulthandler  # not where this file is loaded: a sub-interpreter refuses it
 

@@ -10,10 +10,10 @@ Runs on the main thread, at the end of all.
 
 from __future__ import annotations
 
+import _io
 import atexit
 import ctypes
 import gc
-import io
 import os
 import sys
 import threading
@@ -44,7 +44,8 @@ def note_files() -> None:
 
 
 def _open_files() -> list[Any]:
-    return [one for one in gc.get_objects() if isinstance(one, io.TextIOBase | io.BufferedIOBase)]
+    kinds = (_io._TextIOBase, _io._BufferedIOBase)  # those of `io` are asked in Python, object by object
+    return [one for one in gc.get_objects() if isinstance(one, kinds)]
 
 
 def _close_files() -> None:
@@ -58,8 +59,8 @@ def _close_files() -> None:
                 pass  # nobody reads it, or it was closed
     ours = {id(stream) for stream in streams} | {id(getattr(stream, "buffer", None)) for stream in streams}
     files = [file for found in _noted if (file := found()) is not None] + _open_files()
-    plain = (io.BufferedWriter, io.BufferedRandom)
-    for file in sorted(files, key=lambda file: 0 if isinstance(file, io.TextIOBase) else 1 + isinstance(file, plain)):
+    plain = (_io.BufferedWriter, _io.BufferedRandom)
+    for file in sorted(files, key=lambda file: 0 if isinstance(file, _io._TextIOBase) else 1 + isinstance(file, plain)):
         if id(file) not in ours:
             try:
                 file.close()

@@ -19,17 +19,17 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+assert sys.platform != "win32"
+
+import fcntl
+import select
+
 from cloister.guest import descriptors as numbers
 from cloister.levels.descendants import Descendant, descendants
 from cloister.levels.ending_posix import Ending, ending_of, is_child, is_over, status_of
 from cloister.levels.wiring_posix import wire
 from cloister.pipes.duplex import LaneEnd, close_quietly
 from cloister.pipes.page import Page
-
-assert sys.platform != "win32"
-
-import fcntl
-import select
 
 __all__ = ["Process", "begin", "launch"]
 
