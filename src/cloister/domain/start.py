@@ -30,7 +30,7 @@ from cloister.levels import interpreter, lifeline, process, template, thread
 from cloister.levels.inside import Inside
 from cloister.levels.process import Process
 from cloister.objects import targets
-from cloister.pipes.duplex import LaneEnd, control_pair, lane_pair
+from cloister.pipes.duplex import LaneEnd, close_quietly, control_pair, lane_pair
 from cloister.pipes.page import Page
 from cloister.wire.packing import PRIVATE_NAME, msgpack_directory
 
