@@ -48,8 +48,6 @@ INSIST_S = 0.01
 SOON_S = 0.001
 LATER_S = 0.05
 """How soon, at first and at last, a call is looked at that was told to stop and still runs."""
-FIRST_BEAT_S = 0.02
-"""When the first beat comes; whoever has started a guest waits for its first answer before."""
 AGAIN_S = 0.005
 """How soon a beat is tried again while another thread sends."""
 MAX_BYTES = 4 * 1024 * 1024
@@ -190,7 +188,7 @@ class Control:
             pass
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
-        due = time.monotonic() + min(self._beat_s, FIRST_BEAT_S)
+        due = time.monotonic()
         try:
             while True:
                 wait = due - time.monotonic()
