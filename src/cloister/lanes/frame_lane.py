@@ -22,6 +22,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,11 +83,11 @@ class FrameLane:
         "_broken",
         "_countdown",
         "_decoder",
-        "_end",
         "_ended",
         "_gate",
         "_hoard",
         "_listening",
+        "_open",
         "_page",
         "_peer_side",
         "_poll",
@@ -108,8 +109,8 @@ class FrameLane:
 
         `number` names the lane on the control channel and in the page; `side` is 0 in the host and 1 in the guest.
         """
-        self._end = end
         self._reader, self._writer = end
+        self._open = [*end]
         self.number = number
         self.calling: list[str] = []
         """The names of the calls that this side waits for, outermost first. Not empty while a thread is in a call."""
@@ -176,11 +177,10 @@ class FrameLane:
     def close(self) -> None:
         """Close the descriptors; only the thread that uses the lane may. Idempotent."""
         with self._gate:
-            if not self.closed:
-                self.closed = self._ended = True
-                self._end.close()
-                self._page = None
-                _at_work.pop(id(self), None)
+            self.closed = self._ended = True
+            self._page = None
+            _at_work.pop(id(self), None)
+            _close_all(self._open)
 
     def __del__(self) -> None:
         """Close the lane of a thread that has ended."""
@@ -345,3 +345,15 @@ class FrameLane:
                     return
         except OSError:
             return  # the read that follows says what is wrong
+
+
+def _close_all(descriptors: list[int]) -> None:
+    """Close each, and forget it in the same step of Python.
+
+    A call that is interrupted gets an exception between any two steps, also here; whoever comes back closes the rest.
+    """
+    while descriptors:
+        try:
+            deque(map(os.close, iter(descriptors.pop, None)), 0)
+        except (IndexError, OSError):
+            pass  # all are closed; or one was closed already by the end of the peer
