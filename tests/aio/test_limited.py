@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from cloister.errors import DomainUnloaded
+import cloister
+from cloister.errors import CallTimeout, DeadlockDetected, DomainUnloaded
 from tests.aio.domains import new
 from tests.loops import Run as Run
 from tests.loops import run_asyncio as run_asyncio
@@ -63,6 +64,96 @@ def test_calls_are_cancelled_whether_they_wait_or_run(run: Run) -> None:
             waiting.cancel()
             running.cancel()
             assert await domain.call("operator:add", 1, 1) == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("stubborn", [False, True], ids=["cancelled", "swallows"])
+def test_call_back_is_given_up_with_its_call_and_holds_no_lane(run: Run, stubborn: bool) -> None:
+    """At a time-out and a cancel the call ends at once, its call-back is cancelled, and the next call is served."""
+
+    async def main() -> None:
+        async with new(max_concurrency=1) as domain:
+            begun, ended = asyncio.Event(), asyncio.Event()
+
+            async def back() -> None:
+                begun.set()
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    ended.set()
+                    if not stubborn:
+                        raise
+                    await asyncio.sleep(60)
+
+            await domain.wait_ready()
+            with pytest.raises(CallTimeout), cloister.timeout(0.2):
+                await domain.call("errands:call", back)
+            async with asyncio.timeout(30):
+                await ended.wait()
+                assert await domain.call("operator:add", 1, 1) == 2
+                begun.clear()
+                ended.clear()
+                call = asyncio.create_task(domain.call("errands:call", back))
+                await begun.wait()
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+                await ended.wait()
+                assert await domain.call("operator:add", 1, 1) == 2
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+
+    run(main())
+
+
+def test_call_of_a_call_back_is_given_up_alone(run: Run) -> None:
+    """A call-back whose own call takes too long, or is cancelled, goes on; both use the lane again."""
+
+    async def main() -> None:
+        async with new(max_concurrency=1) as domain:
+
+            async def back() -> int:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(domain.call("errands:python_loop"), 0.2)
+                with pytest.raises(CallTimeout), cloister.timeout(0.2):
+                    await domain.call("errands:python_loop")
+                return int(await domain.call("operator:add", 1, 1))
+
+            async with asyncio.timeout(30):
+                assert await domain.call("errands:call", back) == 2
+                assert await domain.call("operator:add", 1, 2) == 3
+
+    run(main())
+
+
+def test_coroutine_of_the_domain_calls_back_where_one_call_runs_at_a_time(run: Run) -> None:
+    """Its call-back runs on the caller's loop, with its context. A call of it, for which nobody could ever be free, is
+    refused; a coroutine that swallows its cancel holds up the next call for a second at most."""
+
+    async def main() -> None:
+        async with new(max_concurrency=1) as domain:
+            async with asyncio.timeout(30):
+                loop = asyncio.get_running_loop()
+                told: list[bool] = []
+
+                async def back(number: int) -> int:
+                    told.append(asyncio.get_running_loop() is loop)
+                    return number + 1
+
+                assert await domain.call("coroutines:progress", back, 2) == [1, 2]
+                assert told == [True, True]
+
+                async def nested(number: int) -> int:
+                    return int(await domain.call("operator:add", number, 1))
+
+                with pytest.raises(DeadlockDetected, match="1 call at a time"):
+                    await domain.call("coroutines:progress", nested, 1)
+                call = asyncio.create_task(domain.call("coroutines:stubborn", 60))
+                while domain.status().running != 1:
+                    await asyncio.sleep(0.01)
+                call.cancel()
+                assert await domain.call("operator:add", 1, 1) == 2
 
     run(main())
 

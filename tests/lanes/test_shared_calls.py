@@ -17,6 +17,7 @@ from cloister import calling
 from cloister.domain import channel
 from cloister.domain.guest_peer import GuestPeer
 from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed, DomainUnloaded, MarshalError
+from cloister.guest.shared import MAX_THREADS
 from cloister.lanes import shared_lane
 from cloister.lanes.ledger import Ledger
 from cloister.lanes.shared_lane import SharedLane
@@ -75,6 +76,23 @@ def test_cancelled_future_is_over_at_once_and_stops_the_guest(domain: cloister.D
     while domain.status().running and time.monotonic() < deadline:
         domain.submit("operator:add", 1, 1).result(JOIN_S)
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_cancelled_calls_that_do_not_stop_hold_up_no_other(limit: int | None, start: Start) -> None:
+    """Native code that never returns, on every thread that there is: once that is cancelled, others take their places.
+
+    What is on the main thread is stopped by a signal; where calls are limited, one of them is on it.
+    """
+    domain = start(max_concurrency=limit)
+    stuck = [domain.submit("time:sleep", 60) for _ in range(limit or MAX_THREADS + 2)]
+    while domain.status().running < (limit or MAX_THREADS):
+        domain.status()
+        time.sleep(0.01)
+    for future in stuck:
+        assert future.cancel()
+    calls = [domain.submit(pow, number, 2) for number in range(4)]
+    assert [call.result(JOIN_S) for call in calls] == [0, 1, 4, 9]
 
 
 def test_cancelled_call_that_has_not_begun_never_begins(start: Start) -> None:

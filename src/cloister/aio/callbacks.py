@@ -32,6 +32,7 @@ from cloister.report import Reason
 from cloister.wire.messages import Role
 
 if TYPE_CHECKING:
+    from cloister.aio.limited import Errand
     from cloister.aio.peer import LoopPeer
     from cloister.domain.guest_shared import Answer
     from cloister.domain.life import Life
@@ -255,7 +256,7 @@ class LoopThreads(GuestThreads):
             lane.fail(self._life.error)
 
 
-def _tie(task: asyncio.Task[Any], caller: LoopCall | None) -> None:
+def _tie(task: asyncio.Task[Any], caller: LoopCall | Errand | None) -> None:
     """See to it that what runs for a call is cancelled where the call is given up."""
     if caller is not None:
         if caller.served is None:

@@ -4,65 +4,139 @@ A limited domain promises which of its threads serves what: with one lane, alway
 call lane, and a thread of this program's waits on it; there are as many as lanes, however many calls wait. A call-back
 runs on the loop all the same: the lane's thread hands it over and waits at a *desk*, where the call-back's own calls to
 the domain are brought, one after the other, and made on the lane. So they nest without another lane.
+
+What belongs to a call is its *errand*. When it is given up, by a cancel or its time-out, its call-backs are cancelled,
+their calls are stopped, and the thread waits for none of them any more: others need its lane.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import queue
+import threading
+import time
 from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.errors import CallCancelled
+from cloister import calling
+from cloister.errors import CallCancelled, CallTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from cloister.domain.life import Life
+    from cloister.aio.peer import LoopPeer
+    from cloister.lanes.call_lane import CallLane
 
-__all__ = ["Desk", "as_coroutine", "desk", "home"]
+__all__ = ["Desk", "Errand", "as_coroutine", "desk", "home"]
 
 LOOK_S: Final = 1.0
 """How often the waiting thread looks whether the loop was closed, which tells nobody."""
 
-home: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("cloister.aio.home", default=None)
-"""The loop whose call this context makes on a thread of the crew."""
+home: ContextVar[Errand | None] = ContextVar("cloister.aio.home", default=None)
+"""The call of a loop that this context makes on a thread of the crew."""
 desk: ContextVar[Desk | None] = ContextVar("cloister.aio.desk", default=None)
 """Where a call-back that runs in this context brings its calls."""
+
+
+class Errand:
+    """A call of a loop, and what runs there because of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The caller's context is the running one."""
+        self._loop = loop
+        self.context = contextvars.copy_context()
+        self.context.run(home.set, self)
+        self.context.run(desk.set, None)
+        self.served: set[asyncio.Task[Any]] | None = None
+        """What runs for the domain because of the call, and holds up no lane."""
+        self.desks: list[Desk] = []
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The caller's loop."""
+        return self._loop
+
+    def give_up(self) -> None:
+        """Nobody waits for the call any more: end what runs for it. Any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            for task in list(self.served or ()):
+                self._loop.call_soon_threadsafe(task.cancel)
+        for each in list(self.desks):
+            each.give_up()
+
+
+class Nested(Future[Any]):
+    """A call that a call-back makes; cancelling it stops it over there."""
+
+    def __init__(self, name: str, peer: LoopPeer) -> None:
+        super().__init__()
+        self._name, self._peer = name, peer
+        self._gate = threading.RLock()
+        self._at: tuple[CallLane, int] | None = None
+
+    def begin(self, lane: CallLane | None) -> None:
+        """The call is sent next, on the lane that waits for the call-back."""
+        with self._gate:
+            self._at = None if lane is None else (lane, lane.conversation.next_number)
+
+    def end(self) -> None:
+        """The call is over."""
+        with self._gate:
+            self._at = None
+
+    def cancel(self) -> bool:
+        """Give the call up. False where it has begun, and is only told to stop."""
+        if super().cancel():
+            return True
+        with self._gate:
+            at, self._at = self._at, None
+            if at is not None:
+                self._peer.interrupt(*at, self._name)
+        return False
 
 
 class Desk:
     """Where the thread of a lane waits for a call-back that runs on a loop."""
 
-    def __init__(self, peer: object, loop: asyncio.AbstractEventLoop) -> None:
-        self.peer, self.loop = peer, loop
+    def __init__(self, peer: LoopPeer, errand: Errand) -> None:
+        self.peer, self.errand, self.loop = peer, errand, errand.get_loop()
         self.open = True
+        self._asked: Nested | None = None
         self._jobs: queue.SimpleQueue[Callable[[], bool]] = queue.SimpleQueue()
         self._outcome: tuple[Any, BaseException | None] = (None, None)
         self._task: asyncio.Task[Any] | None = None
 
     # -- the lane's thread -------------------------------------------------------------------------------------------
 
-    def run(self, life: Life, name: str, begin: Callable[[], Any]) -> Any:
+    def run(self, name: str, begin: Callable[[], Any]) -> Any:
         """Let the loop run a call-back in a copy of this context, and serve its calls until it is over."""
         context = contextvars.copy_context()
         context.run(desk.set, self)
+        limit = calling.deadline.get()
+        self.errand.desks.append(self)
         try:
             self.loop.call_soon_threadsafe(self._begin, context, name, begin)
             while True:
+                left = LOOK_S if limit is None else min(LOOK_S, max(0.0, limit - time.monotonic()))
                 try:
-                    job = self._jobs.get(timeout=LOOK_S)
+                    job = self._jobs.get(timeout=left)
                 except queue.Empty:
-                    if self.loop.is_closed() or life.over:
+                    if self.loop.is_closed() or self.peer.life.over:
                         raise CallCancelled(f"{name}() was not answered: its event loop was closed") from None
+                    if limit is not None and time.monotonic() >= limit:
+                        self.give_up()
+                        raise CallTimeout(f"the time was up while {name}() ran; it was cancelled") from None
                     continue
                 if not job():
                     break
         except RuntimeError as error:
             raise CallCancelled(f"{name}() was not begun: {error}") from None
+        finally:
+            self.open = False
+            self.errand.desks.remove(self)
         value, failure = self._outcome
         if failure is not None:
             raise failure
@@ -70,24 +144,52 @@ class Desk:
 
     # -- the loop's thread -------------------------------------------------------------------------------------------
 
-    def ask(self, call: Callable[[], Any]) -> Future[Any]:
+    def ask(self, name: str, call: Callable[[], Any]) -> Future[Any]:
         """Make a call on the lane; its result is the future's."""
-        answer: Future[Any] = Future()
+        answer = Nested(name, self.peer)
         context = contextvars.copy_context()
         context.run(desk.set, None)
 
         def job() -> bool:
+            if not self.open:
+                answer.cancel()
             if answer.set_running_or_notify_cancel():
+                self._asked = answer
+                answer.begin(self.peer.lane_here())
                 try:
-                    answer.set_result(context.run(call))
+                    value = context.run(call)
                 except BaseException as error:
+                    answer.end()
                     answer.set_exception(error)
+                else:
+                    answer.end()
+                    answer.set_result(value)
+                self._asked = None
             return True
 
         self._jobs.put(job)
         return answer
 
+    def give_up(self) -> None:
+        """Nobody waits for the call-back any more: cancel it, and let the lane's thread go on. Any thread."""
+        self.open = False
+        asked = self._asked
+        if asked is not None:
+            asked.cancel()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self._cancel)
+        self._jobs.put(self._left)
+
+    def _left(self) -> bool:
+        raise CallCancelled("the call-back was given up with the call that it belongs to")
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
     def _begin(self, context: contextvars.Context, name: str, begin: Callable[[], Any]) -> None:
+        if not self.open:
+            return  # it was given up before it began
         try:
             value = context.run(begin)
         except BaseException as error:

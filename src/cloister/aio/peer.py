@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloister import calling
+from cloister import calling, waits
 from cloister.aio.callbacks import LoopThreads, serving
-from cloister.aio.limited import Desk, desk, home
+from cloister.aio.limited import Desk, Errand, desk, home
 from cloister.domain import broken_lanes
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.state import State
+from cloister.domain.submitted import Submitted
 from cloister.domain.watching import run_aside
-from cloister.errors import CloisterError, ProtocolError
+from cloister.errors import CallTimeout, CloisterError, ProtocolError
 from cloister.lanes.loop_end import LoopEnd
 from cloister.lanes.loop_shared import LoopCall, LoopShared
 from cloister.lanes.method_call import MethodCall, MethodFuture
@@ -58,6 +58,8 @@ class LoopPeer(GuestPeer):
         aside = life.resolving.resolve_aside  # a handler may block; the loop must not
         self._service["resolve"] = lambda *asked: asyncio.wrap_future(aside(*asked))
         self._loops: dict[asyncio.AbstractEventLoop, LoopShared] = {}
+        self._errands: dict[int, Errand] = {}
+        """The open calls where lanes are limited, by their strands."""
 
     @property
     def _threads(self) -> LoopThreads:
@@ -137,36 +139,59 @@ class LoopPeer(GuestPeer):
         """Take a lane of the rack, on its thread; see `limited`."""
         loop, at = call.get_loop(), desk.get()
         if at is not None and at.peer is self and at.loop is loop and at.open:
-            _couple(at.ask(partial(super().call, *args)), call)
+            _couple(at.ask(args[1], partial(super().call, *args)), call)
             return call
-        context = contextvars.copy_context()
-        context.run(home.set, loop)
+        errand = Errand(loop)
         if self.life.state is State.STARTING:
-            self.life.moments.when_moved(lambda: _on_loop(loop, self._begin_now, call, context, args))
+            self.life.moments.when_moved(lambda: _on_loop(loop, self._begin_now, call, errand, args))
         else:
-            _couple(context.run(self._submit_limited, *args), call)
+            self._send(call, errand, args)
         return call
 
-    def _begin_now(self, call: asyncio.Future[Any], context: contextvars.Context, args: tuple[Any, ...]) -> None:
+    def _begin_now(self, call: asyncio.Future[Any], errand: Errand, args: tuple[Any, ...]) -> None:
         """The domain is ready, or never will be."""
         if call.done():
             return
         try:
-            submitted = context.run(self._submit_limited, *args)
+            self._send(call, errand, args)
         except Exception as error:
             call.set_exception(error)
-            return
+
+    def _send(self, call: asyncio.Future[Any], errand: Errand, args: tuple[Any, ...]) -> None:
+        """Let a thread of the crew make a call when it has a lane.
+
+        Raises DeadlockDetected where the code that calls belongs to a call that has all the lanes.
+        """
+        assert self._rack is not None
+        with waits.waiting(self._rack.resource, calling.deadline.get() is not None):
+            pass  # it does not wait itself, but for a call that will
+        submitted = errand.context.run(self._submit_limited, *args)
+        assert isinstance(submitted, Submitted)
+        strand = submitted.strand
+        self._errands[strand] = errand
+
+        def over(submitted: Future[Any]) -> None:
+            self._errands.pop(strand, None)
+            if submitted.cancelled() or isinstance(submitted.exception(), CallTimeout):
+                errand.give_up()
+
+        submitted.add_done_callback(over)
         _couple(submitted, call)
+
+    def lane_here(self) -> CallLane | None:
+        """The lane that this thread serves at this moment."""
+        lane: CallLane | None = self._per_thread.here.lane
+        return lane
 
     def serve(self, lane: CallLane, call: Call) -> Any:
         """Where lanes are limited: let the caller's loop run a call-back; on the thread of the lane."""
-        loop = home.get()
-        if loop is None:
+        errand = home.get()
+        if errand is None:
             return super().serve(lane, call)
         here = self._per_thread.here
         before, here.lane = here.lane, (lane if call.number else None)
         try:
-            return Desk(self, loop).run(self.life, call.name, lambda: self._in_context(lane, call))
+            return Desk(self, errand).run(call.name, lambda: self._in_context(lane, call))
         finally:
             here.lane = before
 
@@ -242,10 +267,15 @@ class LoopPeer(GuestPeer):
     def loops(self) -> list[asyncio.AbstractEventLoop]:
         """The loops that use the domain, the first one first."""
         with self._lock:
-            return [loop for loop, lane in self._loops.items() if not (lane.ended or loop.is_closed())]
+            loops = [loop for loop, lane in self._loops.items() if not (lane.ended or loop.is_closed())]
+        loops += [loop for errand in list(self._errands.values()) if not (loop := errand.get_loop()).is_closed()]
+        return list(dict.fromkeys(loops))
 
-    def caller(self, strand: int) -> LoopCall | None:
+    def caller(self, strand: int) -> LoopCall | Errand | None:
         """The open call of a loop that is this strand."""
+        errand = self._errands.get(strand)
+        if errand is not None:
+            return errand
         for lane in list(self._loops.values()):
             call = lane.strands.get(strand)
             if call is not None:

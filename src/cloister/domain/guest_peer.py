@@ -15,6 +15,7 @@ import itertools
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from functools import partial
@@ -205,8 +206,9 @@ class GuestPeer(Peer):
         self._submitted.run(future.run)
         return future
 
-    def _interrupt_submitted(self, name: str, lane: CallLane, number: int) -> None:
+    def _interrupt_submitted(self, name: str, lane: CallLane, number: int, abandon: Callable[[], None]) -> None:
         self.interrupt(lane, number, name)
+        self.life.at(time.monotonic() + broken_lanes.LANE_PATIENCE_S, abandon)
 
     def send_descriptor(self, fd: int) -> int | None:
         """Send a twin of a descriptor to the guest, ahead of the reference that names its token."""

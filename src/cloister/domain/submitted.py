@@ -1,7 +1,8 @@
 """Submitted calls where the lanes of a domain are limited: each takes a call lane too, on a thread of a crew.
 
 The futures differ from those of a shared lane in nothing that a user sees: one counts as pending until its answer is
-there, `cancel` stops its call also while that runs, and is over at once. Waiting for a call that can never get a lane,
+there, `cancel` stops its call also while that runs, and is over at once. A call that does not stop then loses its lane,
+so that it holds up no other one. Waiting for a call that can never get a lane,
 because the waiting thread has it, is DeadlockDetected. Any thread may enter.
 """
 
@@ -31,9 +32,10 @@ class Submitted(Future[Any]):
         name: str,
         call: Callable[[Submitted], Any],
         lanes: waits.Resource,
-        interrupt: Callable[[CallLane, int], None],
+        interrupt: Callable[[CallLane, int, Callable[[], None]], None],
     ) -> None:
-        """`call` makes the call and says `begin` when it has a lane; `interrupt` tells the guest to stop one."""
+        """`call` makes the call and says `begin` when it has a lane; `interrupt` tells the guest to stop one, and calls
+        what it is given where that should have happened by then."""
         super().__init__()
         self.name = name
         self._call, self._interrupt = call, interrupt
@@ -41,9 +43,17 @@ class Submitted(Future[Any]):
         self._strand = self._context.run(calling.begin_strand)
         self._gate = threading.RLock()  # a finalizer may cancel while it is held
         self._at: tuple[CallLane, int] | None = None
+        self._left: CallLane | None = None
+        """The lane on which a call is to stop."""
+        self._abandoned = False
         self._answer = waits.Resource(f"the answer of the submitted call {name}()", 1)
         waits.hold(self._answer, self._strand)
         waits.expect(lanes, self._strand)
+
+    @property
+    def strand(self) -> int:
+        """Which strand the call is; see `calling`."""
+        return self._strand
 
     def run(self) -> None:
         """Make the call; on a thread of the crew."""
@@ -75,9 +85,18 @@ class Submitted(Future[Any]):
             self._at = lane, lane.conversation.next_number
 
     def end(self) -> None:
-        """The call is over, and its lane is about to be another one's."""
+        """The call is over, and its lane is about to be another one's. On the thread that uses it."""
         with self._gate:
-            self._at = None
+            lane, self._left, self._at = self._left, None, None
+        if lane is not None and self._abandoned:
+            lane.give_up("it was abandoned with a call that did not stop")
+
+    def abandon(self) -> None:
+        """Wait no longer for a call that was cancelled: its lane is closed. Any thread."""
+        with self._gate:  # so that it is still the lane of this call
+            if self._left is not None:
+                self._abandoned = True
+                self._left.break_with(lambda: CallCancelled(f"{self.name}() was cancelled, and did not stop"))
 
     def cancel(self) -> bool:
         """Give the call up, whether it has begun or not: the domain is told to stop it. False where it is done."""
@@ -88,7 +107,8 @@ class Submitted(Future[Any]):
                 return False
             at, self._at = self._at, None
             if at is not None:
-                self._context.copy().run(self._interrupt, *at)  # it is entered by the call
+                self._left = at[0]
+                self._context.copy().run(self._interrupt, *at, self.abandon)  # it is entered by the call
         self.set_running_or_notify_cancel()  # tells those who wait for several futures
         self._settle()
         return True

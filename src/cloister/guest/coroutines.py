@@ -7,14 +7,15 @@ thread of its own named ``cloister-loop``; where the main thread runs an asyncio
 On a call lane the serving thread waits for the task, with `Coroutines.wait`. On a shared lane, and on the main thread
 of a loop, nobody waits: `Coroutines.start` calls back, on the loop's thread, when the task is done.
 
-A cancel is `task.cancel()`. A coroutine that swallows it runs on; nobody here waits for it any more but the thread of
-its call lane, and the host never does.
+A cancel is `task.cancel()`. A coroutine that swallows it runs on; the thread of its call lane waits `PATIENCE_S` for
+it to unwind, and the host does not wait at all.
 
 asyncio is imported when it is first needed: it would double the start of a domain. Any thread may enter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import sys
 import threading
@@ -38,6 +39,9 @@ MAX_OPEN: Final = 65_536
 """Coroutines of one domain that are open at once; beyond that the lanes are not read until some have ended."""
 CLOSE_S: Final = 1.0
 """How long the tasks may take to unwind when the domain is to end."""
+
+PATIENCE_S: Final = 1.0
+"""How long a thread waits for a coroutine that was cancelled."""
 
 Done = "Callable[[Any, BaseException | None], None]"
 
@@ -77,6 +81,11 @@ class Started:
             self._loop.call_soon_threadsafe(self._cancel)
         except RuntimeError:
             pass  # the loop is closed
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Call something later on the loop's thread, unless it is closed. As `cancel`, for a signal handler too."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, action)
 
     def launch(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         """Make it a task of the loop. Raises RuntimeError where the loop is closed."""
@@ -227,15 +236,22 @@ class Coroutines:
         over = threading.Lock()
         over.acquire()
         outcome: list[Any] = []
+        told: list[bool] = []
 
         def done(value: Any, error: BaseException | None) -> None:
-            outcome.append((value, error))
-            over.release()
+            if not told:  # else nobody waits for it any more
+                told.append(True)
+                outcome.append((value, error))
+                over.release()
+
+        def stop() -> None:
+            started.cancel()
+            started.after(PATIENCE_S, partial(done, None, CallCancelled(f"{name}() was cancelled, and has not ended")))
 
         started = self.start(coroutine, context, name, done)
         try:
             if running is not None:
-                running.wait_for(started.cancel)
+                running.wait_for(stop)
             over.acquire()
         except BaseException:
             started.cancel()

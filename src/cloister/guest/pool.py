@@ -4,8 +4,8 @@ It is not a `ThreadPoolExecutor`, because the interpreter waits for the threads 
 that hangs would hang the end of the domain. Threads come when there is work and go after `IDLE_S` without.
 
 A thread that waits for the host is *away*: it uses no CPU, and what it waits for may need another call to be served
-here. So it does not count, and another one may take its place; only `MAX_THREADS` bounds them all together. Any thread
-may enter.
+here. One whose call was told to stop may be in native code that never returns. So neither counts, and another one may
+take its place; only `MAX_THREADS` bounds them all together. Any thread may enter.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Pool:
             self._help()
 
     def leave(self) -> None:
-        """The calling thread, one of the pool's, is about to wait for the host: another one may take its place."""
+        """A thread is about to wait for the host, or its call was told to stop: another one may take its place."""
         with self._lock:
             self._away += 1
             self._help()
 
     def come_back(self) -> None:
-        """The calling thread goes on; for the rest of its job there may be one too many at work."""
+        """The thread goes on; for the rest of its job there may be one too many at work."""
         with self._lock:
             self._away -= 1
 

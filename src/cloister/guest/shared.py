@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["SharedServing"]
 
 MAX_THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
-"""Calls of one shared lane that run at the same time; as `concurrent.futures` chooses it. Those that wait for the host
-do not count."""
+"""Calls of one shared lane that run at the same time; as `concurrent.futures` chooses it. Those that wait for the host,
+and those that were told to stop, do not count."""
 LOOK_S: Final = 0.001
 """How long the reader may be held up by one call until another thread reads on."""
 MOST_LOOK_S: Final = 0.004
@@ -77,7 +77,7 @@ class SharedServing:
         """The numbers of those that were read and have not begun. Who takes one out decides whether it begins."""
         self._unwanted: set[int] = set()
         """Those that were given up before they were read."""
-        self._running: dict[int, Running | Started] = {}
+        self._running: dict[int, _Lent | Started] = {}
         self._told: set[int] = set()
         """Calls that run and were told to stop."""
         self._watch = Watch(end)
@@ -121,7 +121,8 @@ class SharedServing:
             self._told.add(number)
             if type(running) is Started:
                 running.cancel()
-            elif isinstance(running, Running):
+            elif isinstance(running, _Lent):
+                running.lose(number)
                 return running.interrupt(number, patient)
             if number not in self._running:
                 self._told.discard(number)  # it was over meanwhile
@@ -262,7 +263,7 @@ class SharedServing:
             self._waiting.discard(number)
             self._answer(number, None, heard.error)
 
-    def _run(self, call: Call, me: Running) -> None:
+    def _run(self, call: Call, me: _Lent) -> None:
         number = call[0]
         self._begun += 1
         if self._asleep:
@@ -277,6 +278,7 @@ class SharedServing:
             value = self._peer.serve_shared(me, call, context)
             if is_coroutine(value):
                 self._hand_over(call, value, context)
+                me.find()
                 return
         except Interrupted:
             error = CallCancelled(f"{call.name}() was cancelled")
@@ -287,7 +289,7 @@ class SharedServing:
             self._out.wait_for_room()
         self._answer(number, value, error, call[6], bool(self._calls))
 
-    def _begin(self, number: int, me: Running) -> bool:
+    def _begin(self, number: int, me: _Lent) -> bool:
         """Let a call run from now on. False where nobody waits for its answer any more."""
         me.number = number
         self._running[number] = me
@@ -316,8 +318,11 @@ class SharedServing:
     # -- whoever has run a call --------------------------------------------------------------------------------------
 
     def _over(self, number: int) -> None:
-        self._running.pop(number, None)
-        self._told.discard(number)
+        running = self._running.pop(number, None)
+        if self._told:  # else nobody has told it to stop, and from here on nobody does
+            self._told.discard(number)
+            if type(running) is _Lent:
+                running.find()
         if self._ended:
             self._forget()
 
@@ -385,13 +390,31 @@ class SharedServing:
 
 
 class _Lent(Running):
-    """What one thread of the pool runs. While a call waits for the host, its thread does not count as at work."""
+    """What one thread of the pool runs.
 
-    __slots__ = ("_pool", "_shared")
+    While a call waits for the host, or does not stop when it was told to, its thread does not count as at work.
+    """
+
+    __slots__ = ("_lost", "_pool", "_shared")
 
     def __init__(self, lane: int, own: Pool, shared: SharedServing) -> None:
         super().__init__(lane)
         self._pool, self._shared = own, shared
+        self._lost = False
+
+    def lose(self, number: int) -> None:
+        """A call is told to stop; it may be in native code that never returns, and is to hold up no other one."""
+        with self._lock:
+            if not self._lost and self._shared._running.get(number) is self:
+                self._lost = True
+                self._pool.leave()
+
+    def find(self) -> None:
+        """The call is over, and nobody can tell it anything any more."""
+        with self._lock:
+            if self._lost:
+                self._lost = False
+                self._pool.come_back()
 
     def leave(self) -> None:
         self._pool.leave()
