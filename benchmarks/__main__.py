@@ -75,7 +75,15 @@ def _compare(args: list[str]) -> int:
     )
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
-    parser.add_argument("--limit", type=float, default=LIMIT, help="what counts as slower; %(default)s without")
+    parser.add_argument(
+        "--fail-above",
+        "--limit",
+        dest="limit",
+        type=float,
+        default=LIMIT,
+        metavar="TIMES",
+        help="fail where something takes more than so many times as long as before; %(default)s without",
+    )
     given = parser.parse_args(args)
     try:
         return comparison.compare_files(given.before, given.after, given.limit)

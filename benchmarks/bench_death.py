@@ -1,7 +1,8 @@
 """From SIGKILL to the error in the call that was running, and on to the first answer of a successor, in milliseconds.
 
-The floor is a thread that reads a raw pipe of a killed child until its end; for a successor, that and a posix_spawn. A
-report that says what happened is part of what a domain gives for it.
+The floor is a thread that reads a raw pipe of a killed child until its end; for a successor, that and a posix_spawn. Its
+child is a bare Python; one that has imported what a guest has takes the kernel longer to clear away. A report that says
+what happened is part of what a domain gives for it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from benchmarks.harness import Entered, NotHere, Table
 
 ROUNDS = 15
 ERROR_AIM, SUCCESSOR_AIM = 1.2, 1.5
+_BARE, _LARGE = "pass", "import cloister.guest.boot"
+"""What the child of the floor imports."""
 SETTLE_S = 0.02
 """How long a call may take to be on its way."""
 
@@ -34,8 +37,10 @@ def run() -> Iterator[Table]:
     yield harness.contest(
         "Death: from SIGKILL to the error",
         {
-            "raw end of file": _floor,
+            "raw end of file": lambda: _raw(_BARE),
+            "raw end of file, of as large a child": lambda: _raw(_LARGE),
             "cloister, DomainCrashed": _domain,
+            "cloister, DomainCrashed, from a template": lambda: _domain(template=True),
             "ProcessPoolExecutor": _executor,
             "multiprocessing manager": _manager,
         },
@@ -46,10 +51,14 @@ def run() -> Iterator[Table]:
     )
     yield harness.contest(
         "Death: from SIGKILL to the answer of a successor",
-        {"raw end of file + posix_spawn": lambda: _floor(True), "cloister, a new domain": lambda: _domain(True)},
+        {
+            "raw end of file + posix_spawn": lambda: _raw(_BARE, successor=True),
+            "cloister, a new domain": lambda: _domain(successor=True),
+            "cloister, a new domain from a template": lambda: _domain(successor=True, template=True),
+        },
         rounds=harness.rounds(ROUNDS),
         placement="free",
-        aims={"cloister, a new domain": SUCCESSOR_AIM},
+        aims={"cloister, a new domain from a template": SUCCESSOR_AIM},
         unit="ms",
     )
 
@@ -77,11 +86,14 @@ def _killed(pid: int, blocked: Callable[[], object]) -> float:
 
 
 @contextlib.contextmanager
-def _floor(successor: bool = False) -> Iterator[Entered]:
+def _raw(imports: str, successor: bool = False) -> Iterator[Entered]:
+    program = f"import sys; sys.path[:] = {sys.path!r}; {imports}; print(flush=True); input()"
+
     def measure() -> list[float]:
-        with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdout=-1, stdin=-1) as process:
+        with subprocess.Popen([sys.executable, "-I", "-S", "-c", program], stdout=-1, stdin=-1) as process:
             assert process.stdout is not None
             reader = process.stdout.fileno()
+            os.read(reader, 1)
 
             def read() -> None:
                 while os.read(reader, 1):
@@ -99,15 +111,19 @@ def _floor(successor: bool = False) -> Iterator[Entered]:
 
 
 @contextlib.contextmanager
-def _domain(successor: bool = False) -> Iterator[Entered]:
+def _domain(successor: bool = False, template: bool = False) -> Iterator[Entered]:
+    setup = cloister.Setup(template=template)
+    if template and not cloister.warm_up(setup):
+        raise NotHere("only Linux has templates")
+
     def measure() -> list[float]:
-        domain = cloister.Domain("bench")
+        domain = cloister.Domain("bench", setup=setup)
         domain.call(peers.LIGHT, 1)
         assert domain.pid is not None
         took = _killed(domain.pid, lambda: domain.call("time:sleep", 60))
         if successor:
             begun = time.perf_counter()
-            domain = cloister.Domain("bench")
+            domain = cloister.Domain("bench", setup=setup)
             domain.call(peers.LIGHT, 1)
             took += time.perf_counter() - begun
             domain.unload()

@@ -35,6 +35,7 @@ _KILLING = (Reason.KILLED, Reason.WATCHDOG, Reason.STOP_TIMEOUT, Reason.CANCELLE
 LATELY_S = 0.5
 """How long a count of the kernel's is good: every sign of life asks for one, and each takes 50 µs."""
 
+_VMSTAT_BYTES = 64 * 1024
 _counted = (0.0, 0)
 """When the kernel was asked last, and its answer."""
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -125,13 +126,13 @@ def killed_for_memory(ending: Ending, before: int) -> bool:
 
 def _oom_kills() -> int:
     try:
-        with open("/proc/vmstat", "rb") as lines:
-            for line in lines:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
+        with open("/proc/vmstat", "rb", buffering=0) as file:
+            _, found, after = file.read(_VMSTAT_BYTES).partition(
+                b"\noom_kill "
+            )  # its lines are not looked at one by one
     except OSError:
-        pass
-    return 0
+        return 0
+    return int(after.split(maxsplit=1)[0]) if found else 0
 
 
 def cpu_and_state(pid: int) -> tuple[float | None, str]:

@@ -115,8 +115,11 @@ class End:
         life.speaker.close()
         life.peer.segments.close()
         process.close()
-        life.queue.put(life.peer.exports.clear, always=True)
-        life.queue.put(life.preparation.remove, always=True)
+        # Where there is nothing to clear, no thread is begun for it: whoever waits is to know soon.
+        if len(life.peer.exports):
+            life.queue.put(life.peer.exports.clear, always=True)
+        if life.preparation.folders:
+            life.queue.put(life.preparation.remove, always=True)
         life.tell(events.Exited(life.name, process.pid, report))
         living.remove(life)
         life.moments.ended()

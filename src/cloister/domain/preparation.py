@@ -39,18 +39,19 @@ class Preparation:
         """What it is told before anything of the user's runs in it."""
         if options.setup.preload and watched:
             self.setup["shared"] = False  # its imports are told, so it makes them itself
-        self._folders: list[str] = []
+        self.folders: list[str] = []
+        """What was made for it in the file system."""
         self.shadow = None if not options.setup.shadow_copy else Shadow(name, self.setup["search"])
         if self.shadow is not None:
             self.setup["search"] = self.shadow.search
-            self._folders.append(self.shadow.folder)
+            self.folders.append(self.shadow.folder)
         if options.setup.temp:
             try:
-                self._folders.append(temporary.make(name))
+                self.folders.append(temporary.make(name))
             except OSError:
                 self.remove()
                 raise
-            self._plan = plan.with_temp(self._folders[-1])
+            self._plan = plan.with_temp(self.folders[-1])
 
     def begin(self) -> tuple[Process | Inside, Page | None, LaneEnd]:
         """Let the guest begin: its process, the page shared with it, the host's end of its first lane.
@@ -75,4 +76,4 @@ class Preparation:
 
     def remove(self) -> None:
         """Remove the folders that were made for it."""
-        temporary.remove(*self._folders)
+        temporary.remove(*self.folders)
