@@ -77,7 +77,6 @@ def _compare(args: list[str]) -> int:
     parser.add_argument("after", type=Path)
     parser.add_argument(
         "--fail-above",
-        "--limit",
         dest="limit",
         type=float,
         default=LIMIT,

@@ -1,8 +1,8 @@
 """From SIGKILL to the error in the call that was running, and on to the first answer of a successor, in milliseconds.
 
-The floor is a thread that reads a raw pipe of a killed child until its end; for a successor, that and a posix_spawn. Its
-child is a bare Python; one that has imported what a guest has takes the kernel longer to clear away. A report that says
-what happened is part of what a domain gives for it.
+The floor is a thread that reads a raw pipe of a killed child until its end; for a successor, that and a posix_spawn.
+Its child is a bare Python; one that has imported what a guest has takes the kernel longer to clear away. A report that
+says what happened is part of what a domain gives for it.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def test_what_takes_longer_by_its_floor_is_a_regression(tmp_path: Path, capsys: 
     assert "t (free) / ours: 2.00 → 3.20 × floor" in said[0]
     assert "quicker" in said[1]
     assert said[2] == "only in one: t (free) / gone"
-    assert command.main(["compare", str(before), str(after), "--limit", "1.7"]) == 0
+    assert command.main(["compare", str(before), str(after), "--fail-above", "1.7"]) == 0
     assert command.main(["compare", str(before), str(before)]) == 0
 
 

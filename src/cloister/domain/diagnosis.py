@@ -127,9 +127,8 @@ def killed_for_memory(ending: Ending, before: int) -> bool:
 def _oom_kills() -> int:
     try:
         with open("/proc/vmstat", "rb", buffering=0) as file:
-            _, found, after = file.read(_VMSTAT_BYTES).partition(
-                b"\noom_kill "
-            )  # its lines are not looked at one by one
+            # Its lines are not looked at one by one: this is on the way to the error of a crash.
+            _, found, after = file.read(_VMSTAT_BYTES).partition(b"\noom_kill ")
     except OSError:
         return 0
     return int(after.split(maxsplit=1)[0]) if found else 0

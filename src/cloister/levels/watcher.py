@@ -161,16 +161,19 @@ class Watcher:
             self._selector.unregister(fd)
 
     def _run(self, selector: selectors.BaseSelector) -> None:
-        actions = self._actions
         while True:
-            for key, _ in selector.select(self._until_next()):
-                action = actions.get(key.fd)
-                if action is not None:  # else an action before this one has taken it away
-                    _guarded(action)
-            for job in self._take_jobs():
-                _guarded(job)
+            self._serve(selector.select(self._until_next()))
             if self._users == 0 and self._ends():
                 return
+
+    def _serve(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
+        """Do what is to be done. Not in the loop, whose variables would hold what was done last until the next time."""
+        for key, _ in ready:
+            action = self._actions.get(key.fd)
+            if action is not None:  # else an action before this one has taken it away
+                _guarded(action)
+        for job in self._take_jobs():
+            _guarded(job)
 
     def _ends(self) -> bool:
         """Whether nobody needs this thread any more. It is over then, and another one may begin."""
