@@ -8,7 +8,7 @@ as anybody has a view of it.
 
 Where shared memory is not to be had - on macOS and Windows, where the system has none left, in a domain of another
 level than ``process`` - these functions give an ordinary array, which is copied when it is sent; `is_shared` tells. The
-same holds for what is shorter than 64 KiB, which travels in its message.
+same holds for what is shorter than 64 KiB, which takes no longer when it is copied.
 
 Any thread may call. numpy is needed here, and nowhere else in the core.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from cloister.objects import commons
 from cloister.objects.exchange import root_under
-from cloister.wire.limits import OUT_OF_BAND_BYTES
+from cloister.wire.limits import LASTING_BYTES
 
 if TYPE_CHECKING:
     import numpy
@@ -92,7 +92,7 @@ def _fixed(dtype: Any) -> Any:
 
 def _ground(length: int) -> Any:
     """Memory for so many bytes, or None."""
-    if not OUT_OF_BAND_BYTES <= length <= _MOST:
+    if not LASTING_BYTES <= length <= _MOST:
         return None
     try:
         return commons.make(length)

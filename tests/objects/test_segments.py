@@ -98,6 +98,20 @@ def test_binary_data_arrives_with_its_type(domain: cloister.Domain, kind: Callab
     assert domain.status().large_by_pipe == 0
 
 
+def test_shorter_arrays_are_the_receivers_own(domain: cloister.Domain) -> None:
+    """Arrays and tables below 64 KiB may be changed where they arrive, and many that are kept hold no shared memory."""
+    small = numbers(1.0, 4000)
+    back = [domain.call("buffers_inside:echo", small) for _ in range(300)]
+    for _ in range(300):
+        domain.call("buffers_inside:keep", small)
+    assert all(each.flags.writeable for each in back)
+    assert np.array_equal(back[-1], small)
+    assert domain.call("buffers_inside:change", {"array": small}) == (small.sum() + 99.0, True)
+    status = domain.status()
+    assert 0 < status.shared_memory <= MIB
+    assert status.large_by_pipe == 0
+
+
 def test_many_buffers_in_one_message(domain: cloister.Domain) -> None:
     """Buffers of a message are told apart, whatever they are nested in; small ones stay in the message."""
     sent = {"a": [numbers(n * 10.0) for n in range(5)], "b": (b"x" * MIB, bytearray(b"y" * MIB), np.arange(3))}

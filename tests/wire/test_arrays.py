@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cloister.errors import MarshalError, ProtocolError
-from cloister.wire.limits import OUT_OF_BAND_BYTES
+from cloister.wire.limits import LASTING_BYTES
 from cloister.wire.packing import Packing
 from cloister.wire.registry import Registry
 from cloister.wire.values import Codec
@@ -70,7 +70,7 @@ def test_an_array_arrives_with_dtype_shape_order_and_content(packing: Packing, a
     assert (arrived.dtype, arrived.shape) == (array.dtype, array.shape)
     assert np.array_equal(arrived, array, equal_nan=array.dtype.kind in "fcmM")
     assert arrived.flags.c_contiguous == (array.flags.c_contiguous or not array.flags.f_contiguous)
-    assert arrived.flags.writeable == (array.nbytes < OUT_OF_BAND_BYTES)
+    assert arrived.flags.writeable == (array.nbytes < LASTING_BYTES)
     assert arrived.flags.aligned
     assert not np.shares_memory(arrived, array)
 

@@ -81,7 +81,7 @@ def test_a_memoryview_arrives_as_the_bytes_that_it_shows(codec: Codec) -> None:
 @pytest.mark.parametrize("size", [OUT_OF_BAND_BYTES - 1, OUT_OF_BAND_BYTES])
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_large_binary_data_leaves_the_message_from_64_kib(codec: Codec, kind: type, size: int) -> None:
-    """From 64 KiB data travels as a buffer that is not copied, and arrives with its type; below, in the message."""
+    """From 16 KiB data travels as a buffer that is not copied, and arrives with its type; below, in the message."""
     value = kind(bytes(size))
     buffers: list[Any] = []
     data = codec.encode(["x", (value, {"k": value})], buffers)

@@ -12,8 +12,8 @@ A dtype is its text as in ``numpy.dtype.str`` (``"<f8"``, ``"<M8[ns]"``, ``"|S3"
 (object, variable-length text, those of other libraries) have no copy.
 
 An array arrives contiguous, aligned, and with the memory order of the original where that was C or Fortran; any other
-layout is copied into C order. One whose data came beside the message or in shared memory is read-only, a shorter one is
-not. Exactly `numpy.ndarray` is copied: a masked array or a matrix is not.
+layout is copied into C order. One of 64 KiB or more whose data came beside the message or in shared memory is
+read-only, a shorter one is not. Exactly `numpy.ndarray` is copied: a masked array or a matrix is not.
 ``longlong`` arrives as the type of its size with a fixed name.
 
 numpy is never imported for a sender. Pure; any thread may enter.
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import MarshalError, ProtocolError
 from cloister.wire.containers import ARRAY, SCALAR
+from cloister.wire.limits import LASTING_BYTES
 from cloister.wire.scalars import Lent, put_data, take_data
 
 if TYPE_CHECKING:
@@ -134,10 +135,11 @@ def _read_array(items: list[Any], decoding: Decoding) -> object:
             raise ProtocolError("bad value: an array of too many items without a size")
         return numpy.empty(shape, dtype, order)
     array = numpy.frombuffer(data, dtype)
-    if type(part) is Lent:
+    lasting = len(data) >= LASTING_BYTES
+    if lasting and type(part) is Lent:
         return array.reshape(shape, order=order)
     array = array.copy()
-    if type(part) is not bytes:
+    if lasting and type(part) is not bytes:
         array.flags.writeable = False
     return array.reshape(shape, order=order)
 

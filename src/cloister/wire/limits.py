@@ -15,11 +15,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DEFAULT_LIMITS", "OUT_OF_BAND_BYTES", "WireLimits"]
+__all__ = ["DEFAULT_LIMITS", "LASTING_BYTES", "OUT_OF_BAND_BYTES", "WireLimits"]
 
-OUT_OF_BAND_BYTES: Final = 64 * 1024
-"""Binary data of this length and more leaves the message and travels as a buffer of its own, without being copied into
-the message first; or it is placed in shared memory. Below it, one more entry in a table costs more than the copy."""
+OUT_OF_BAND_BYTES: Final = 16 * 1024
+"""Binary data of this length and more leaves the message: it is placed in shared memory, or travels as a buffer of its
+own, without being copied into the message first. A longer message does not fit into a lane's pipe at once, and each
+side then waits for the other one, which takes longer than shared memory does."""
+
+LASTING_BYTES: Final = 64 * 1024
+"""Arrays of this length and more arrive read-only, and stay where they were placed. Shorter ones are copied there, in a
+few microseconds, so that many that are kept do not use up what is placed."""
 
 
 @dataclass(frozen=True, slots=True)

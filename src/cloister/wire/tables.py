@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloister.errors import MarshalError, ProtocolError
 from cloister.wire.arrow_stream import refuse_compression
 from cloister.wire.containers import POLARS, TABLE
+from cloister.wire.limits import LASTING_BYTES
 from cloister.wire.scalars import Lent, put_data, take_data
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ def _read_arrow(items: list[Any], decoding: Decoding) -> object:
     if int(pyarrow.__version__.split(".")[0]) < _OLDEST_PYARROW:
         raise MarshalError(f"pyarrow {pyarrow.__version__} can't be trusted with data of others; upgrade it")
     # A copy of its own is aligned, as the library wants it; and what a guest could still change can't be checked.
-    lasting = type(part) is Lent and decoding.imports
-    data: Any = take_data(part, decoding) if lasting else bytes(take_data(part, decoding))
+    data: Any = take_data(part, decoding)
+    if type(part) is not Lent or not decoding.imports or len(data) < LASTING_BYTES:
+        data = bytes(data)
     refuse_compression(data)
     with import_module("pyarrow.ipc").open_stream(pyarrow.py_buffer(data)) as reader:
         batches = list(reader)
