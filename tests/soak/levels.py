@@ -10,11 +10,13 @@ import gc
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from cloister.domain.domain import Domain
+from cloister.levels import interpreter
 
 __all__ = ["main", "one", "resident"]
 
@@ -24,22 +26,23 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def one(level: str) -> None:
-    """Make a domain, use it, unload it."""
+def one(level: str) -> list[weakref.ref[object]]:
+    """Make a domain, use it, unload it; references to what there was of it here."""
     with Domain("row", level=level) as domain:
         domain.exec("kept = [0] * 1000")
         made = domain.create("fractions:Fraction", 1, 3)
         assert domain.call("math:sqrt", 16) == 4
-        assert made is not None
+        return [weakref.ref(each) for each in (domain, domain._life, domain._life.peer, made)]
 
 
-def bare() -> None:
-    """Make and close an interpreter."""
+def bare() -> list[weakref.ref[object]]:
+    """Make and close an interpreter; nothing to refer to."""
     from concurrent import interpreters  # type: ignore[attr-defined,unused-ignore]  # there from 3.14 on
 
     made = interpreters.create()
     made.exec("import socket, logging, asyncio, ctypes")
     made.close()
+    return []
 
 
 def figures() -> tuple[int, int, int]:
@@ -51,17 +54,21 @@ def figures() -> tuple[int, int, int]:
 def main() -> None:
     """Run it from the command line."""
     level = sys.argv[1] if len(sys.argv) > 1 else "thread"
+    if level == "interpreter" and not interpreter.available:
+        print("the level 'interpreter' needs Python 3.14")
+        return
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 500
-    kinds: list[tuple[str, Callable[[], None]]] = [("domains", partial(one, level))]
+    kinds: list[tuple[str, Callable[[], list[weakref.ref[object]]]]] = [("domains", partial(one, level))]
     if level == "interpreter":
         kinds.append(("bare interpreters", bare))
     for name, make in kinds:
-        for _ in range(max(10, count // 10)):
+        for _ in range(max(10, count // 2)):  # what the first ones leave in caches stays
             make()
         before = figures()
-        for _ in range(count):
-            make()
+        refs = [ref for _ in range(count) for ref in make()]
         after = figures()
+        if any(ref() is not None for ref in refs):
+            raise SystemExit("something of a domain is held")
         grown = (after[0] - before[0]) / count
         print(
             f"{count} {name}: {grown:+.1f} KiB each, threads {before[1]} -> {after[1]}, files {before[2]} -> {after[2]}"
