@@ -52,6 +52,12 @@ def figures() -> tuple[int, int, int]:
     return resident(), threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
+def all_dead(refs: list[weakref.ref[object]]) -> bool:
+    """Whether nothing that is referred to is there."""
+    gc.collect()
+    return all(ref() is None for ref in refs)
+
+
 def main() -> None:
     """Run it from the command line."""
     level = sys.argv[1] if len(sys.argv) > 1 else "thread"
@@ -68,7 +74,7 @@ def main() -> None:
         before = figures()
         refs = [ref for _ in range(count) for ref in make()]
         after = figures()
-        wait_until(lambda: gc.collect() >= 0 and all(ref() is None for ref in refs))  # a thread may just be letting go
+        wait_until(partial(all_dead, refs))  # a thread may just be letting go
         grown = (after[0] - before[0]) / count
         print(
             f"{count} {name}: {grown:+.1f} KiB each, threads {before[1]} -> {after[1]}, files {before[2]} -> {after[2]}"
