@@ -330,3 +330,17 @@ def test_loaded_files_can_be_replaced(make: Make, level: str, tmp_path: Path) ->
     domain.reload()
     assert domain.call("own_stock:version") == "two"
     assert domain.id != before
+
+
+@pytest.mark.parametrize("way", ["module", "function", "file"])
+def test_a_domain_runs_the_program_of_its_set_up(make: Make, way: str, tmp_path: Path) -> None:
+    """S35: the entry point is a module, a function or a file of the application base; its exit code comes back."""
+    (tmp_path / "program.py").write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
+    entry = {"module": "programs_by_name", "function": "programs_by_name:main", "file": "program.py"}[way]
+    domain = make(setup=Setup(entry_point=entry, base=tmp_path))
+    assert domain.run(["7"]) == 7
+    assert domain.run(["0"]) == 0
+    with pytest.raises(ValueError, match=r"domain 'plain' has no program of its own: name one with Setup\(entry_point"):
+        make("plain").run()
+    with pytest.raises(TypeError, match=r"Setup\.entry_point is a module"):
+        Setup(entry_point=3)  # type: ignore[arg-type]  # that is the point

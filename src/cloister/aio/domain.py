@@ -20,6 +20,7 @@ from cloister.aio.peer import FUTURES, LoopPeer
 from cloister.aio.reloading import reload
 from cloister.domain import level as levels
 from cloister.domain.domain import text
+from cloister.domain.entry import entry_of
 from cloister.domain.event_streams import MOST_WAITING
 from cloister.domain.events import Event
 from cloister.domain.known import DomainBase
@@ -162,6 +163,13 @@ class Domain(DomainBase):
     async def run_path(self, path: str | os.PathLike[str], args: Sequence[str] = ()) -> int:
         """Run a file over there as a program; return its exit code."""
         return int(await self._send("run_path", os.path.abspath(path), program_args(args)))
+
+    async def run(self, args: Sequence[str] = ()) -> int:
+        """Run the program that `Setup.entry_point` names over there; return its exit code.
+
+        Raises ValueError where the set-up names none.
+        """
+        return int(await self._send(*entry_of(self.name, self._life.options.setup), program_args(args)))
 
     async def exec(self, source: str) -> None:
         """Run statements over there, in a namespace that lasts as long as the domain."""

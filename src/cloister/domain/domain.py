@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from cloister import calling
 from cloister.domain import level as levels
 from cloister.domain import reloading
+from cloister.domain.entry import entry_of
 from cloister.domain.event_streams import MOST_WAITING, EventStream
 from cloister.domain.events import Event
 from cloister.domain.known import DomainBase
@@ -152,6 +153,13 @@ class Domain(DomainBase):
         import os
 
         return int(self._service("run_path", os.path.abspath(path), program_args(args)))
+
+    def run(self, args: Sequence[str] = ()) -> int:
+        """Run the program that `Setup.entry_point` names over there; return its exit code.
+
+        Raises ValueError where the set-up names none.
+        """
+        return int(self._service(*entry_of(self.name, self._life.options.setup), program_args(args)))
 
     def exec(self, source: str) -> None:
         """Run statements over there, in a namespace that lasts as long as the domain."""

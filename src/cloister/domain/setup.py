@@ -4,8 +4,8 @@ Plain data. What becomes of it is in `start` (the set-up) and `vitals` (the watc
 
 A domain inherits from its creator what is not given: the interpreter with what is installed in it, `sys.path`, the
 environment variables, the working directory, the configuration and its base. In a host the creator is the program; in
-a guest it is the guest's own domain. Preloads, initializer and temporary folder belong to one domain and are not
-inherited; a temporary folder is, in that the variables are.
+a guest it is the guest's own domain. Preloads, initializer, entry point and temporary folder belong to one domain and
+are not inherited; a temporary folder is, in that the variables are.
 """
 
 from __future__ import annotations
@@ -85,6 +85,10 @@ class Setup:
     fails the start."""
     initargs: Sequence[Any] = ()
     """The arguments of the initializer; values that can be copied."""
+    entry_point: str | os.PathLike[str] | None = None
+    """The program that `Domain.run` runs: a module's name, as for ``python -m``; ``"module:function"``, as the script
+    of an installed program, whose result is the exit code; or the path of a file, a relative one against the
+    application base. None: none."""
     main_loop: str | None = None
     """The message loop that the domain's main thread runs and that serves its calls: ``"asyncio"``, ``"qt"`` (PySide6
     or PyQt6), or ``"module:function"``, a function that gets a `cloister.MainLoop` and returns when that is stopping.
@@ -101,6 +105,9 @@ class Setup:
         if self.spares is not None and not (type(self.spares) is int and 0 <= self.spares <= MAX_SPARES):
             raise ValueError(f"Setup.spares is a number from 0 to {MAX_SPARES}, not {self.spares!r}")
         bytes_of(self.shared_memory, "Setup.shared_memory")
+        entry: Any = self.entry_point
+        if entry is not None and not (isinstance(entry, str | os.PathLike) and entry):
+            raise TypeError(f"Setup.entry_point is a module, 'module:function' or a path, not {entry!r}")
         for kind in self.resolve:
             if kind not in ("module", "type", "resource"):
                 raise ValueError(f"Setup.resolve: {kind!r} is none of 'module', 'type', 'resource'")

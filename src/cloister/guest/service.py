@@ -56,6 +56,7 @@ class Service:
             "eval": self.eval,
             "run_module": self.run_module,
             "run_path": self.run_path,
+            "run_function": self.run_function,
             "ping": lambda: None,
             "load": loaded.load,
             "modules": loaded.modules,
@@ -146,6 +147,10 @@ class Service:
     def run_module(self, name: str, args: list[str]) -> int:
         """Run a module as a program; return its exit code."""
         return run_program(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True), name, args)
+
+    def run_function(self, target: str, args: list[str]) -> int:
+        """Call ``module:function`` as the script of an installed program does; return its exit code."""
+        return run_program(lambda: sys.exit(targets.resolve(target)()), target, args)
 
     def run_path(self, path: str, args: list[str]) -> int:
         """Run a file as a program; return its exit code."""
