@@ -90,6 +90,7 @@ def _after_silence() -> Table:
         "Call: after 1 ms of silence",
         {
             "C, Unix socket": partial(_silent_floor),
+            "bare lane in Python": partial(_bare_lane, SILENCE_S),
             "cloister, proxied call": partial(_cloister, SILENCE_S),
             "multiprocessing manager": partial(_peer, peers.manager, SILENCE_S),
         },
@@ -204,7 +205,7 @@ class Bare:
 
 
 @contextlib.contextmanager
-def _bare_lane() -> Iterator[Entered]:
+def _bare_lane(silence: float = 0.0) -> Iterator[Entered]:
     if sys.platform != "linux":
         raise NotHere("the bare lane is written for Linux")
     (down_reader, down_writer), (up_reader, up_writer) = os.pipe(), os.pipe()
@@ -225,7 +226,7 @@ def _bare_lane() -> Iterator[Entered]:
 
     try:
         call(1)
-        yield _timed(call), [process.pid]
+        yield _timed(call, silence), [process.pid]
     finally:
         os.close(down_writer)
         process.wait(10)

@@ -4,10 +4,7 @@ Here is everything that touches the two descriptors of a lane; which frame may c
 call does in `call_lane`. One thread uses a lane at a time, and only that thread closes it. Other threads enter only
 through `break_with`, which marks the lane and wakes the thread that waits.
 
-**The wait.** Waking a thread on another, halted CPU costs 20 to 70 µs; on the own CPU a busy wait costs a whole
-switch. So a lane asks now and then where its peer last ran (through the shared page): on another CPU it first probes
-the pipe for at most `SPIN_NS`, then blocks. With more than `SPIN_LANES` lanes at work in this process it does not
-probe. Where both sides are threads of one interpreter there is no page, because there it gains nothing (measured).
+**The wait** is a read that blocks, and before it, where that helps, a `BusyWait`.
 
 **Both directions at once.** Usually one side speaks and the other listens. A one-way call, or a late answer, may meet a
 message of the other direction; where both fill their pipes, neither would read. So a lane that waits for room to write
@@ -27,17 +24,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import CallCancelled, ProtocolError
+from cloister.lanes.busy_wait import BusyWait
 from cloister.pipes.duplex import wake
 from cloister.wire import frames
 from cloister.wire.frames import HEADER_SIZE, Buffer, Frame, FrameDecoder
 from cloister.wire.limits import DEFAULT_LIMITS
-
-if sys.platform != "win32":
-    import fcntl
-    import termios
-else:
-    fcntl: Any = None
-    termios: Any = None
 
 if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
@@ -51,20 +42,8 @@ SHORT_READ_BYTES: Final = 479
 """How much a read takes while messages are short. Python has blocks of 512 bytes, with the head of a bytes object, at
 hand; for a larger one it asks the C library and gives most of it back, which takes a tenth of a call."""
 
-SPIN_NS: Final = 20_000
-"""The longest busy wait. Waking a halted CPU costs 20 µs and more, so a longer one could only lose."""
-SPIN_LANES: Final = 2
-"""With more lanes at work than this a busy wait gains nothing, and makes the slowest calls slower."""
-LOOK_EVERY: Final = 32
-"""Messages between two looks at where the peer runs."""
-AT_WORK_NS: Final = 10_000_000
-"""A lane whose last look is younger than this counts as at work."""
-
 _write, _read = os.write, os.read
 """Names of this module, because a look-up less counts on the way of each call."""
-
-_at_work: dict[int, int] = {}
-"""When each lane of this process last looked where its peer runs, by the lane's identity."""
 
 
 class LaneClosed(Exception):
@@ -81,21 +60,17 @@ class FrameLane:
     __slots__ = (
         "__weakref__",
         "_broken",
-        "_countdown",
         "_decoder",
         "_ended",
         "_gate",
         "_hoard",
         "_listening",
         "_open",
-        "_page",
-        "_peer_side",
         "_poll",
-        "_probe",
         "_reader",
         "_room",
         "_side",
-        "_spin",
+        "_wait",
         "_writer",
         "calling",
         "closed",
@@ -128,11 +103,9 @@ class FrameLane:
         """This end is closed."""
         self._ended = False
         """It is closed, or broken, or both: the next step on it raises."""
-        self._page = page if page is not None and number < page.slots else None
-        self._side, self._peer_side = 8 * number + side, 8 * number + 1 - side
-        self._spin = False
-        self._countdown = 0
-        self._probe = bytearray(4)
+        self._side = side
+        shared = page if page is not None and number < page.slots else None
+        self._wait = BusyWait(shared, 8 * number + side, 8 * number + 1 - side)
         self._room = min(SHORT_READ_BYTES, READ_BYTES)
 
     def fileno(self) -> int:
@@ -178,8 +151,7 @@ class FrameLane:
         """Close the descriptors; only the thread that uses the lane may. Idempotent."""
         with self._gate:
             self.closed = self._ended = True
-            self._page = None
-            _at_work.pop(id(self), None)
+            self._wait.end()
             _close_all(self._open)
 
     def __del__(self) -> None:
@@ -264,11 +236,12 @@ class FrameLane:
         """
         if self._decoder is not None:
             return b""
-        self._countdown -= 1
-        if self._countdown < 0:
+        wait = self._wait
+        wait.left -= 1
+        if wait.left < 0:
             self._look()
-        if self._spin:
-            self._busy_wait()
+        if wait.worthwhile:
+            wait.probe(self._reader)
         return self._read(self._room, deadline)
 
     def _read(self, size: int, deadline: float | None) -> bytes:
@@ -310,41 +283,14 @@ class FrameLane:
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise TimeUp
 
-    # -- the wait ----------------------------------------------------------------------------------------------------
-
     def _look(self) -> None:
-        """Note where this side runs, and decide whether to probe before blocking."""
-        self._countdown = LOOK_EVERY
+        """Do what is done now and then, and not with each message."""
         self._room = min(SHORT_READ_BYTES, READ_BYTES)
-        if sys.platform != "win32" and not self._side & 1 and threading.get_ident() == threading.main_thread().ident:
+        if sys.platform != "win32" and not self._side and threading.get_ident() == threading.main_thread().ident:
             # Ctrl-C must end a read of the host. A library may install a handler of SIGINT of its own that lets the
             # kernel start the read again (polars does); Python itself never does.
             signal.siginterrupt(signal.SIGINT, True)
-        page = self._page
-        if page is None:
-            return
-        own = page.cpus[self._side] = page.current_cpu() + 1
-        other = page.cpus[self._peer_side]
-        now = time.monotonic_ns()
-        _at_work[id(self)] = now
-        if len(_at_work) > SPIN_LANES:
-            for key, seen in list(_at_work.items()):
-                if now - seen > AT_WORK_NS:
-                    _at_work.pop(key, None)
-        self._spin = other not in (0, own) and len(_at_work) <= SPIN_LANES
-
-    def _busy_wait(self) -> None:
-        if sys.platform == "win32":
-            raise NotImplementedError
-        reader, probe, probe_pipe, clock = self._reader, self._probe, fcntl.ioctl, time.perf_counter_ns
-        give_up = clock() + SPIN_NS
-        try:
-            while True:
-                probe_pipe(reader, termios.FIONREAD, probe)
-                if probe[0] or probe[1] or clock() > give_up:  # a lane's pipe holds less than 2**16 bytes
-                    return
-        except OSError:
-            return  # the read that follows says what is wrong
+        self._wait.look()
 
 
 def _close_all(descriptors: list[int]) -> None:
