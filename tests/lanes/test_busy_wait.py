@@ -12,6 +12,7 @@ import pytest
 import cloister
 from cloister.lanes import busy_wait
 from cloister.lanes.busy_wait import LOOK_EVERY, SHORT_REST, BusyWait
+from cloister.pipes import processors
 
 if sys.platform == "win32":
     pytest.skip("lanes are for POSIX", allow_module_level=True)
@@ -101,7 +102,7 @@ def test_quota_or_variable_keep_a_process_from_it_and_its_peer_too(
     """Below two processors, or with CLOISTER_BUSY_WAIT=0, a side does not say where it runs: neither side does it."""
     monkeypatch.setattr(busy_wait, "_allowed", None)
     monkeypatch.setattr(busy_wait, "_at_work", {})
-    monkeypatch.setattr(busy_wait.processors, "quota", lambda: quota)
+    monkeypatch.setattr(processors, "quota", lambda: quota)
     if said is None:
         monkeypatch.delenv("CLOISTER_BUSY_WAIT", raising=False)
     else:
