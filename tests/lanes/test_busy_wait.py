@@ -48,9 +48,14 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def looked(page: Any, own: int = HOST) -> BusyWait:
-    """The wait of one side that has looked twice, as it does with the first message and the next after some more."""
-    wait = BusyWait(page, own, 1 - own)
+def host_side(page: Any) -> BusyWait:
+    """The wait of the host's side; `page` is as much of one as it needs."""
+    return BusyWait(page, HOST, GUEST)
+
+
+def looked(page: Page) -> BusyWait:
+    """One that has looked twice, as it does with the first message and the next after some more."""
+    wait = host_side(page)
     wait.look()
     assert not wait.worthwhile
     wait.look()
@@ -60,7 +65,7 @@ def looked(page: Any, own: int = HOST) -> BusyWait:
 @pytest.mark.parametrize(("peer", "worthwhile"), [(0, False), (1, False), (2, True)])
 def test_side_waits_busily_for_a_peer_on_another_cpu_alone(page: Page, peer: int, worthwhile: bool) -> None:
     """Not where nobody knows where the peer runs, not on the own CPU."""
-    wait = BusyWait(page, HOST, GUEST)  # type: ignore[arg-type]  # as much of a page as it needs
+    wait = host_side(page)
     page.cpus[GUEST] = peer
     wait.look()
     wait.look()
@@ -77,7 +82,7 @@ def test_lane_of_a_few_calls_asks_for_nothing(page: Page, monkeypatch: pytest.Mo
         raise AssertionError
 
     monkeypatch.setattr(busy_wait, "allowed", asked)
-    BusyWait(page, HOST, GUEST).look()  # type: ignore[arg-type]
+    host_side(page).look()
 
 
 def test_many_lanes_at_work_do_not_wait_busily(page: Page) -> None:
@@ -109,7 +114,7 @@ def test_quota_or_variable_keep_a_process_from_it_and_its_peer_too(
         monkeypatch.setenv("CLOISTER_BUSY_WAIT", said)
     page = Page()
     page.cpus[GUEST] = 2
-    wait = BusyWait(page, HOST, GUEST)  # type: ignore[arg-type]
+    wait = host_side(page)
     wait.look()
     wait.look()
     assert wait.worthwhile is may
