@@ -78,7 +78,10 @@ class End:
         if not life.python:  # nothing of the user's has run in it yet
             life.process.kill()
             return
-        workers.run(life.process.remember_descendants)
+        if watcher.here:
+            workers.run(life.process.remember_descendants)
+        else:  # a thread for it would take longer
+            life.process.remember_descendants()
         life.peer.end(life.error)
         life.speaker.send(Kind.STOP, int(life.options.stop_timeout * 1000))
         if not life.inside:  # nothing can kill it there
@@ -136,8 +139,8 @@ class End:
             life.output.tail.append(life.inside.failure)
         ending = process.reap()
         oom = diagnosis.killed_for_memory(ending, life.oom_kills)
-        stacks = life.speaker.take_stacks() or life.stacks
         reason, code, detail = diagnosis.reason(life.doom, life.last_words, ending, oom)
+        wanted = reason is not Reason.UNLOADED
         return Report(
             domain=life.name,
             pid=process.pid,
@@ -146,7 +149,7 @@ class End:
             signal=ending.signal,
             detail=detail,
             calls=calls,
-            stacks="" if reason is Reason.UNLOADED else stacks,
+            stacks=(life.speaker.take_stacks() or life.stacks) if wanted else "",
             output=tuple(life.output.tail),
             seconds=time.monotonic() - life.started,
             cpu_seconds=ending.cpu_seconds,

@@ -43,6 +43,7 @@ from cloister.domain.subscriptions import Subscriptions
 from cloister.domain.suspension import Suspension
 from cloister.domain.watching import Watching
 from cloister.errors import CallTimeout, CannotUnload, DeadlockDetected, ProtocolError, WrongProcess
+from cloister.levels import template
 from cloister.levels.inside import Inside
 from cloister.levels.watcher import Timer, watcher
 from cloister.report import Reason, Report
@@ -125,6 +126,7 @@ class Life:
             self.guard.vitals.suspended = True
             self.speaker.send(Kind.BUILD, order)
         watcher.soon(self._attach)
+        template.refill()  # the guest makes itself ready meanwhile
 
     def keep_alive(self, domain: Any) -> None:
         """Let every proxy hold the domain, so that it is not forgotten while one is in use."""

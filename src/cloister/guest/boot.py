@@ -27,6 +27,7 @@ from cloister.guest.coroutines import is_coroutine
 from cloister.guest.host import HostPeer
 from cloister.guest.interrupts import MainThread, StopRequested
 from cloister.guest.logs import ForwardingHandler
+from cloister.guest.rehearsal import rehearse
 from cloister.guest.service import NAMESPACE, Service
 from cloister.guest.shared import SharedServing
 from cloister.guest.tasks import Tasks
@@ -94,7 +95,7 @@ def make() -> tuple[Control, Guest]:
     return control, Guest(control, interrupts.install())
 
 
-def begin(control: Control, guest: Guest) -> NoReturn:
+def begin(control: Control, guest: Guest, forked: bool = False) -> NoReturn:
     """Be the guest that was made, with its descriptors in place, once the host says which."""
     page = Page(descriptors.PAGE) if sys.platform == "linux" else None
     try:
@@ -103,7 +104,7 @@ def begin(control: Control, guest: Guest) -> NoReturn:
         sys.exit(EXIT_FAILED)
     guest.take_up(setup, LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER), page)
     guest.run()
-    departure.leave()
+    departure.leave(forked)
 
 
 def use_utf8() -> None:
@@ -137,6 +138,10 @@ class Guest:
         self._peer.name, self._peer.page, self._main.page = setup["name"], page, page
         self._peer.expect(0)
         self._lanes.put(_Offer(0, first))
+
+    def rehearse(self) -> None:
+        """Serve calls of no host, so that this guest and its siblings are quick from their first call on."""
+        rehearse(self._peer, self._main)
 
     def wait_awake(self) -> None:
         """Start the control thread before the guest knows its domain; it does nothing until then."""

@@ -89,7 +89,7 @@ def main() -> None:
 
     template = _Template()
     if template.prepare() and template.serve():
-        boot.begin(template.control, template.guest)
+        boot.begin(template.control, template.guest, forked=True)
     os._exit(0)  # the exit hooks of what was imported belong to the guests
 
 
@@ -151,6 +151,7 @@ class _Template:
         platform.python_version()  # 0.2 ms, the first time
         afresh.begin()  # 50 ms with numpy.random, the first time
         self.control, self.guest = boot.make()
+        self.guest.rehearse()
         self.guest.hear()
         self._spoken = (_taken(1), _taken(2))
         gc.collect()

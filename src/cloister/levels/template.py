@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["MAX_SPARES", "Likeness", "close_all", "fork", "likeness", "ready"]
+__all__ = ["MAX_SPARES", "Likeness", "close_all", "fork", "likeness", "ready", "refill"]
 
 if sys.platform == "linux":
     from cloister.levels.template_linux import MAX_SPARES as MAX_SPARES
@@ -16,6 +16,7 @@ if sys.platform == "linux":
     from cloister.levels.template_linux import fork as fork
     from cloister.levels.template_linux import likeness as likeness
     from cloister.levels.template_linux import ready as ready
+    from cloister.levels.template_linux import refill as refill
 else:  # another platform
     from typing import Any, TypeAlias
 
@@ -33,6 +34,9 @@ else:  # another platform
     def ready(*_: object) -> str:
         """Never reached, as `fork`."""
         raise NotImplementedError
+
+    def refill() -> None:
+        """There are none."""
 
     def close_all() -> None:
         """There are none."""

@@ -33,7 +33,7 @@ from cloister.levels.template_process_linux import MAX_SPARES, Birth, Template, 
 from cloister.pipes.duplex import LaneEnd
 from cloister.pipes.page import Page
 
-__all__ = ["MAX_SPARES", "Likeness", "close_all", "fork", "likeness", "ready"]
+__all__ = ["MAX_SPARES", "Likeness", "close_all", "fork", "likeness", "ready", "refill"]
 
 MAX_TEMPLATES: Final = 4
 """The most templates of one host; the one that was not used for the longest time goes."""
@@ -126,6 +126,12 @@ def fork(like: Likeness, keep: int | None) -> tuple[Process, Page, LaneEnd] | No
     wiring = spare.wiring
     told = partial(template.ending, spare.number)
     return Process(spare.pid, spare.pidfd, wiring.control, wiring.output, told), wiring.page, wiring.lane
+
+
+def refill() -> None:
+    """Ask for the spares that starts have used up; when they have begun what they are waited for."""
+    for template in list(_templates.values()):
+        template.refill()
 
 
 def ready(like: Likeness, timeout: float | None) -> str:

@@ -180,12 +180,23 @@ class Template:
             self.wanted = keep
         elif short:
             self.wanted = min(self.wanted + 1, MAX_SPARES)
-        for _ in range(self.wanted - len(self.spares) - len(self.coming)):
-            try:
-                self._ask()
-            except OSError:
-                break  # no descriptor is left for one that waits
         return taken
+
+    def refill(self) -> None:
+        """Ask for the spares that are missing. Does nothing where somebody else talks to it."""
+        with self.lock:
+            if self.busy or self.gone:
+                return
+            self.busy = True
+            try:
+                for _ in range(self.wanted - len(self.spares) - len(self.coming)):
+                    self._ask()
+            except _Gone:
+                self.close()
+            except OSError:
+                pass  # no descriptor is left for one that waits
+            finally:
+                self.busy = False
 
     def _bury(self) -> None:
         """Leave out the spares that have ended."""
