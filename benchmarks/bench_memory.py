@@ -22,6 +22,8 @@ from benchmarks import harness, peers
 from benchmarks.harness import NotHere, Table
 
 COUNT = 20
+FORKED = 100
+"""How many guests of one template there are: they share what it has made."""
 NUMPY_AIM = 0.15
 
 
@@ -45,11 +47,13 @@ def run() -> Iterator[Table]:
     shares: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
     costs: dict[str, list[int]] = {}
+    counts: dict[str, int] = {}
     for name, kind in kinds.items():
         with contextlib.ExitStack() as stack:
             before = _of_host()
             try:
-                pids = [stack.enter_context(kind()) for _ in range(count)]
+                counts[name] = harness.rounds(FORKED) if "preloaded" in name else count
+                pids = [stack.enter_context(kind()) for _ in range(counts[name])]
             except NotHere as reason:
                 missing[name] = str(reason)
                 continue
@@ -58,10 +62,14 @@ def run() -> Iterator[Table]:
 
     def columns(name: str, _: float) -> dict[str, float | str]:
         threads, descriptors = costs[name]
-        return {"threads of the host": threads / count, "descriptors of the host": descriptors / count}
+        return {
+            "threads of the host": threads / counts[name],
+            "descriptors of the host": descriptors / counts[name],
+            "children": counts[name],
+        }
 
     yield harness.table(
-        f"Memory: share of an idle child, of {count}",
+        "Memory: share of an idle child",
         shares,
         aims={"cloister, numpy preloaded": NUMPY_AIM, "cloister, numpy preloaded, gc.collect()": NUMPY_AIM},
         missing=missing,
@@ -96,7 +104,9 @@ def _python(code: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _domain(preload: list[str], *, collect: bool = False) -> Iterator[int]:
-    with cloister.Domain("bench", setup=cloister.Setup(preload=preload)) as domain:
+    setup = cloister.Setup(preload=preload)
+    cloister.warm_up(setup)
+    with cloister.Domain("bench", setup=setup) as domain:
         domain.call(peers.LIGHT, 1)
         if collect:
             domain.call("gc:collect")

@@ -198,6 +198,17 @@ def test_random_state_and_names_are_each_guests_own(make: Make) -> None:
         assert len(set(column)) == 4
 
 
+def test_locks_and_handlers_of_a_preload_serve_in_each_guest(make: Make) -> None:
+    """Locks, a signal handler, children and threads that a preloaded module uses work after the fork, in each alone."""
+    setup = warm("inherited", spares=1)
+    domains = [make(f"d{i}", setup=setup) for i in range(2)]
+    for domain in domains:
+        assert domain.call("inherited:signals") == 1
+        assert domain.call("inherited:locked_by_a_thread")
+        assert domain.call("inherited:child") == 3
+    assert len({domain.call("inherited:token") for domain in domains}) == 2
+
+
 def test_hash_seed_is_shared(make: Make) -> None:
     """What can't be otherwise: the seed of Python's hashes is that of the template."""
     setup = warm("colorsys")

@@ -19,6 +19,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+if sys.platform == "linux":
+    from cloister.levels import template_linux
+
+
 def like(**options: Any) -> template.Likeness:
     """What a domain of this set-up has in common with others."""
     setup = Setup(template=True, **options)
@@ -80,3 +84,18 @@ def test_program_that_is_no_template_is_given_up(tmp_path: Any) -> None:
     assert template.ready(like(python=program), 0.1) == "the time was up"
     template.close_all()
     assert children() <= before
+
+
+def test_template_that_nobody_needs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template without guests ends by itself when nobody has asked for its time; the next start makes another."""
+    monkeypatch.setattr(template_linux, "IDLE_S", 0.0)
+    before = children()
+    assert template.ready(like(preload=["colorsys"]), 30) == ""
+    made = children() - before
+    assert made
+    wait_until(lambda: not any(is_running(pid) for pid in made))
+    monkeypatch.undo()
+    assert template.fork(like(preload=["colorsys"]), 0) is None
+    assert template.ready(like(preload=["colorsys"]), 30) == ""
+    assert children() - before - made
+    template.close_all()

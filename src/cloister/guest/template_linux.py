@@ -75,8 +75,6 @@ BIRTH_HEADER: Final = struct.Struct("!I")
 """The length of what a guest is told at its birth; the descriptors come with it."""
 LATER_S: Final = 0.02
 """How long it must have been quiet before a spare is forked: who has just started a guest waits for its answer."""
-IDLE_S: Final = 60.0
-"""How long it stays when nobody asks and no guest of its lives."""
 MAX_SHOWN: Final = 16 * 1024
 """Bytes of what the modules have printed while they were imported that each guest prints again."""
 _ABOVE: Final = 32
@@ -133,6 +131,7 @@ class _Template:
         if order is None:
             return False
         local.enter(local.Place("", -1))
+        self._idle_s = order["idle_s"]
         before = list(sys.path)
         try:
             boot.use_utf8()
@@ -171,7 +170,7 @@ class _Template:
         while True:
             if leaving and not self._children:
                 return False
-            wait = None if leaving else LATER_S if self._later else IDLE_S
+            wait = None if leaving else LATER_S if self._later else self._idle_s
             ready = {fd for fd, _ in poll.poll(None if wait is None else wait * 1000)}
             if self._wake_reader in ready:
                 self._reap()
@@ -193,7 +192,7 @@ class _Template:
                         wishes.append(wish)
             elif not ready and self._later:
                 wishes.append(self._later.popleft())
-            elif not ready and not self._children and time.monotonic() - asked >= IDLE_S:
+            elif not ready and not self._children and time.monotonic() - asked >= self._idle_s:
                 return False
             for place, wish in enumerate(wishes):
                 if self._fork(wish):

@@ -39,6 +39,8 @@ MAX_TEMPLATES: Final = 4
 """The most templates of one host; the one that was not used for the longest time goes."""
 MAX_SEEN: Final = 256
 """How many kinds of domains are remembered of which one was started."""
+IDLE_S: Final = 60.0
+"""How long a template stays when nobody asks and no guest of its lives."""
 CLOSE_S: Final = 2.0
 _TEMPORARY: Final = ("TMPDIR", "TEMP", "TMP")
 """Variables in which domains may differ that are alike: they are set after the fork."""
@@ -88,6 +90,7 @@ def likeness(
         return None
     modules: tuple[Any, ...] = ()
     order = {"path": found["path"], "search": found["search"], "cwd": found["cwd"], "preload": list(preload)}
+    order["idle_s"] = IDLE_S
     if preload:
         places = None if found["path"] is None else tuple(found["path"])
         modules = (tuple(preload), places, tuple(found["search"]), found["cwd"] or os.getcwd())
