@@ -16,7 +16,8 @@ import hypothesis
 import pytest
 
 from tests import leaks
-from tests.tracing import untraced_guests as untraced_guests  # a fixture
+from tests.guests import begin_template, end_templates
+from tests.guests import kind_of_start as kind_of_start  # a fixture
 
 # The same examples every time: a red suite is red for everybody. HYPOTHESIS_PROFILE=explore looks for new ones.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, print_blob=True)
@@ -86,16 +87,26 @@ def ground_of_the_run() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(ground_of_the_run: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the test that leaves a process, thread, descriptor, socket, mapping or temporary file behind."""
+    template = begin_template()
     before = leaks.take_snapshot()
     yield
-    _end_templates()
+    end_templates(kept=template)
     found = leaks.wait_until_clean(before)
     if found:
         pytest.fail(leaks.describe(request.node.nodeid, found), pytrace=False)
 
 
-def _end_templates() -> None:
-    """End the templates, which stay for further domains on purpose."""
-    template = sys.modules.get("cloister.levels.template")
-    if template is not None:
-        template.close_all()
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """Hide the name of the test from the environment of guests."""
+    _hide_the_test()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call() -> None:
+    """Hide the name of the test from the environment of guests."""
+    _hide_the_test()
+
+
+def _hide_the_test() -> None:
+    os.environ["PYTEST_CURRENT_TEST"] = "a test"  # pytest takes it away itself

@@ -1,0 +1,78 @@
+"""How the guests of the tests are started, and which of them coverage looks into.
+
+Where a test is not about the start, its guests are forked from a template that stays for the whole run, which takes a
+tenth of the time of a start by exec. It has no spares, so that every guest belongs to the test that wanted it. What
+is about the start, the end, or whole programs, is in areas that are not named here, and there guests are started by
+exec, as they are for a user who says nothing. Where ``CLOISTER_TEMPLATE`` is set, it decides for all tests.
+
+Guests of a template are alike in their environment; pytest keeps the name of the test there, so it is hidden.
+
+Coverage looks into the guests of a few areas, which run all of their code; it doubles the time of a start. Up to
+Python 3.11 it could not be everywhere: an exception that is on its way to a thread stops every *traced* thread of its
+process until it has arrived there (the interpreter looks for it at the start of each function, and starts the function
+anew). So where a test cancels a call that sleeps, a traced guest would answer nobody until the sleep is over.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+__all__ = ["begin_template", "end_templates", "kind_of_start"]
+
+_FORKED = {"aio", "conformance", "contexts", "executor", "lanes", "objects"}
+"""The areas whose guests are forked."""
+
+_TRACED = {"cli", "domain", "environments", "guest", "inspection", "integrations", "levels"}
+"""The areas in which coverage looks into guests, and into programs that tests start."""
+
+_DECIDED = "CLOISTER_TEMPLATE" in os.environ
+_WANTED = sys.platform == "linux" and not _DECIDED
+
+
+def _area(path: Path) -> str:
+    return path.parent.name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kind_of_start(request: pytest.FixtureRequest, ground_of_the_run: Path) -> Iterator[None]:
+    """Say for the tests of one file how their guests begin."""
+    area = _area(request.path)
+    with pytest.MonkeyPatch.context() as patch:
+        if area not in _TRACED:
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        if _WANTED and area in _FORKED:
+            from cloister.levels import template_linux
+
+            patch.setenv("CLOISTER_TEMPLATE", "1")
+            patch.setattr(template_linux, "MAX_SPARES", 0)
+        yield
+    end_templates()
+
+
+def begin_template() -> object:
+    """Have the template of the run ready, where the tests of this file want it. Returns which one it is."""
+    if not _WANTED or os.environ.get("CLOISTER_TEMPLATE") != "1":
+        return None
+    from cloister.domain.setup import Setup
+    from cloister.domain.start import warm_up
+
+    warm_up(Setup(), 30)
+    return _templates()
+
+
+def end_templates(kept: object = None) -> None:
+    """End the templates, which stay for further domains on purpose, unless they are those that may stay."""
+    template = sys.modules.get("cloister.levels.template")
+    if template is not None and (kept is None or kept != _templates()):
+        template.close_all()
+
+
+def _templates() -> object:
+    from cloister.levels import template_linux
+
+    return [(one.pid, one.gone) for one in [*template_linux._templates.values(), *template_linux._leaving]]
