@@ -7,9 +7,11 @@ Not here: how environments are made; that is environment.py. The last thing prin
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from environment import CHECKOUT, EnvironmentFailed, main_environment, other_environment, other_pythons
@@ -22,9 +24,12 @@ NOT_CORE += [
 ]
 CORE = ["--core", "-m", "not slow", *(f"--ignore=tests/{place}" for place in NOT_CORE)]
 
-# Most tests wait for another process most of their time. The tests of one file stay together and share its fixtures.
-SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses=4", "--dist=loadfile"]
+# Most tests wait for another process much of their time, so there are two workers for each processor. The tests of one
+# file stay together and share its fixtures.
+SIDE_BY_SIDE = ["-n", str(min(2 * (os.cpu_count() or 1), 8)), "--dist=loadfile"]
 
+# More failures than these are not the fault of a busy machine.
+MOST_AGAIN = 5
 
 # The floor of the coverage is asked for by itself.
 NO_FLOOR = ["--cov-fail-under=0"]
@@ -32,29 +37,49 @@ NO_FLOOR = ["--cov-fail-under=0"]
 
 def run_everything() -> int:
     """Run the suite on each Python. Return 0 when all of them passed, otherwise 1."""
-    worst = _twice(main_environment(), ["--cov", "--cov-report=term"], [])
+    begun = time.monotonic()
+    again: list[str] = []
+    worst = _twice("", main_environment(), ["--cov", "--cov-report=term"], [], again)
     others = other_pythons()
     for version, python in others.items():
         if python is None:
             print(f"\nPython {_name(version)} is not on this machine; the suite was not run on it.", flush=True)
     for version, python in others.items():
         if python is not None:
-            print(f"\nPython {_name(version)}, {python}:", flush=True)
-            worst = max(worst, _twice(other_environment(version, python), CORE, CORE))
+            name = f"Python {_name(version)}"
+            print(f"\n{name}, {python}:", flush=True)
+            worst = max(worst, _twice(f"{name}: ", other_environment(version, python), CORE, CORE, again))
+    print(f"\nAll of it took {time.monotonic() - begun:.0f} s.", flush=True)
+    if again:
+        print(
+            f"{len(again)} test(s) FAILED FIRST and passed alone afterwards. Each is a defect, here or in the library:"
+        )
+        print("\n".join(f"  {line}" for line in again), flush=True)
     return worst
 
 
-def _twice(interpreter: Path, arguments: list[str], again: list[str]) -> int:
+def _twice(on: str, interpreter: Path, arguments: list[str], alone: list[str], again: list[str]) -> int:
     """Run the suite side by side, and what has failed once more, one after the other and without coverage.
 
-    On a busy machine a test of a time-out may fail by the machine's fault. What passes only then is named by the first
-    run's summary, and is to be mended.
+    On a busy machine a test of a time-out may fail by the machine's fault. What passes only then is added to `again`,
+    and is told at the very end. Many failures are no accident: they get no second chance.
     """
     failed, uncovered = _pytest(interpreter, [*SIDE_BY_SIDE, *arguments])
-    if failed:
+    names = _failed() if failed else []
+    if 0 < len(names) <= MOST_AGAIN:
         print("\nWhat has failed, once more and alone:", flush=True)
-        failed, _ = _pytest(interpreter, ["--last-failed", "--last-failed-no-failures=none", *again])
+        failed, _ = _pytest(interpreter, ["--last-failed", "--last-failed-no-failures=none", *alone])
+        still = _failed() if failed else []
+        again += [on + name for name in names if name not in still]
     return max(failed, uncovered)
+
+
+def _failed() -> list[str]:
+    """What has failed in the last run, by pytest's own notes."""
+    try:
+        return sorted(json.loads((CHECKOUT / ".cache/pytest/v/cache/lastfailed").read_text()))
+    except (OSError, ValueError):
+        return []
 
 
 def _name(version: tuple[int, int]) -> str:

@@ -110,9 +110,13 @@ def test_map_with_a_bound_takes_an_endless_input_as_it_goes(pool: Pool) -> None:
 @pytest.mark.slow
 def test_map_has_a_limit_for_all_its_results(pool: Pool) -> None:
     """`map(timeout=…)` raises a TimeoutError when the results are not there in time, and cancels the rest."""
-    results = pool.map("chores:call", [threading.Event().wait], timeout=0.1)
-    with pytest.raises(CallTimeout):
-        next(results)
+    over = threading.Event()
+    try:
+        results = pool.map("chores:call", [over.wait], timeout=0.1)
+        with pytest.raises(CallTimeout):
+            next(results)
+    finally:
+        over.set()  # it waits here, in a thread of this process
 
 
 def test_map_tells_its_progress_on_the_thread_that_iterates(pool: Pool) -> None:
