@@ -46,10 +46,10 @@ def kind_of_start(request: pytest.FixtureRequest, ground_of_the_run: Path) -> It
         if area not in _TRACED:
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         if _WANTED and area in _FORKED:
-            from cloister.levels import template_linux
+            from cloister.levels import template_process_linux
 
             patch.setenv("CLOISTER_TEMPLATE", "1")
-            patch.setattr(template_linux, "MAX_SPARES", 0)
+            patch.setattr(template_process_linux, "MAX_SPARES", 0)
         yield
     end_templates()
 

@@ -44,10 +44,13 @@ if sys.platform == "linux":
             return Room(not gone, gone)
 
         def ask(self) -> None:
-            """Tell the thread that waits when there is room to write, or nobody to read it. Ignored after `close`."""
+            """Tell the thread that waits when there is room to write, or nobody to read it.
+
+            Ignored after `close`, and where the end of the lane was closed meanwhile.
+            """
             try:
                 self._epoll.modify(self._writer, select.EPOLLOUT | select.EPOLLONESHOT)
-            except ValueError:
+            except (ValueError, OSError):
                 pass
 
         def close(self) -> None:
