@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pydoc
 import sys
 import threading
 from collections.abc import Callable
@@ -129,7 +130,7 @@ def test_nothing_of_the_application_is_loaded_here(domain: Domain, level: str) -
     with pytest.raises(ExceptionGroup) as caught:
         domain.call("proving:fail_with_group")
     assert [type(each) for each in caught.value.exceptions] == [ValueError, cloister.RemoteError]
-    assert "Stays where it was made." in (type(customers).__doc__ or "")
+    assert "Stays where it was made." in pydoc.render_doc(customers)
     assert "proving" not in sys.modules
 
 

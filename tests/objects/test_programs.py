@@ -47,14 +47,29 @@ def test_folder_runs_as_a_program(domain: cloister.Domain, tmp_path: Path) -> No
 
 
 def test_program_runs_in_the_default_domain_on_this_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """S35: in the default domain a program runs on the calling thread and returns its exit code."""
+    """S35: in the default domain a program runs on the calling thread, in the caller's context; its exit code."""
     monkeypatch.syspath_prepend(str(MODULES))
     here = cloister.current_domain()
     assert here.run_module("programs", ["4"]) == 4
     assert here.run_module("programs") == 0
     program = tmp_path / "where.py"
-    program.write_text(f"import threading\nraise SystemExit(threading.get_ident() == {threading.get_ident()})")
-    assert here.run_path(program) == 1
+    program.write_text(
+        "import cloister, threading, sys\n"
+        "where = threading.get_ident(), cloister.current_context().id\n"
+        "raise SystemExit(where == tuple(map(int, sys.argv[1:])))"
+    )
+
+    @cloister.synchronized
+    class Runner:
+        def run(self, thread: int) -> tuple[int, int]:
+            context = cloister.current_context().id
+            return here.run_path(program, [str(thread), str(context)]), context
+
+    thread = threading.get_ident()
+    assert here.run_path(program, [str(thread), "0"]) == 1
+    code, context = Runner().run(thread)
+    assert code == 1
+    assert context > 0
     assert sys.argv[0] != str(program)
 
 
