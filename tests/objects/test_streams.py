@@ -62,6 +62,7 @@ def test_exception_arrives_at_its_place(domain: cloister.Domain, count: int) -> 
     with pytest.raises(ValueError, match=f"after {count}") as error:
         next(numbers)
     assert "in counted" in str(error.value.__cause__)
+    assert not isinstance(error.value.__context__, IndexError)  # how it was read is no concern of anybody
     assert next(numbers, "over") == "over"
 
 

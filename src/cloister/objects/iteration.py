@@ -56,7 +56,8 @@ def _next(self: Any) -> Any:
     try:
         return reading.items.popleft()
     except IndexError:
-        return reading.next(self)
+        pass  # and not in here: what ends the stream is not raised while that is handled
+    return reading.next(self)
 
 
 async def _anext(self: Any) -> Any:
@@ -65,7 +66,8 @@ async def _anext(self: Any) -> Any:
     try:
         return reading.items.popleft()
     except IndexError:
-        return await reading.next_async(self)
+        pass
+    return await reading.next_async(self)
 
 
 def _step(name: str) -> Callable[..., Any]:
