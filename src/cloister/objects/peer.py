@@ -118,9 +118,9 @@ class Peer:
 
     def invoke(self, call: Call) -> Any:
         """Serve a call of the peer on the calling thread: find the object and its method, and call it."""
-        _, target, name, args, kwargs, _, _ = call
-        if target != SERVICE:
+        if call[1] != SERVICE:
             return dispatch.invoke(self.exports, call, self.rebuild)
+        _, _, name, args, kwargs, _, _ = call
         function = self._service.get(name)
         if function is None:
             raise AttributeError(f"there is no service {name!r} here", name=name)
