@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from cloister.objects import commons
 from cloister.objects.exchange import root_under
+from cloister.pipes import pieces
 from cloister.wire.limits import LASTING_BYTES
 
 if TYPE_CHECKING:
@@ -64,8 +65,13 @@ def share(array: numpy.typing.ArrayLike) -> numpy.ndarray[Any, Any]:
     _fixed(source.dtype)
     shared = source.view()
     if not is_shared(source):
-        shared = empty(source.shape, source.dtype, "F" if source.flags.fnc else "C")
-        np.copyto(shared, source)
+        order: Literal["C", "F"] = "F" if source.flags.fnc else "C"
+        shared = empty(source.shape, source.dtype, order)
+        if source.flags.forc and source.nbytes >= LASTING_BYTES:
+            to, data = (each.reshape(-1, order=order).view("u1") for each in (shared, source))
+            pieces.do(lambda begin, end: np.copyto(to[begin:end], data[begin:end]), source.nbytes)
+        else:
+            np.copyto(shared, source)
     shared.flags.writeable = False
     return cast("numpy.ndarray[Any, Any]", shared)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cloister.pipes.segments import Mapping
+    from cloister.wire.encoding import Gathered
 
 __all__ = ["MAX_SEGMENT", "SMALLEST", "Lender", "Loan", "Segment", "in_loop", "size_for"]
 
@@ -221,7 +222,7 @@ class Lender:
 
     # -- lending -----------------------------------------------------------------------------------------------------
 
-    def place(self, data: memoryview) -> Loan | None:
+    def place(self, data: memoryview | Gathered) -> Loan | None:
         """Copy a buffer into a free segment; None where there is none, or its memory can't be had."""
         length = data.nbytes
         segment = self._claim(length)
@@ -370,7 +371,10 @@ class Lender:
         return settled
 
 
-def _copy(target: memoryview, data: memoryview) -> None:
+def _copy(target: memoryview, data: memoryview | Gathered) -> None:
+    if not isinstance(data, memoryview):
+        data.write_to(target)
+        return
     if data.nbytes >= COPIED_BY_NUMPY:
         numpy: Any = sys.modules.get("numpy")
         if numpy is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cloister.objects.borrowing import Borrower
     from cloister.objects.buffers import Lender, Loan, Segment
     from cloister.pipes.segments import Mapping
+    from cloister.wire.encoding import Gathered
 
 __all__ = ["Exchange", "root_under"]
 
@@ -33,7 +34,7 @@ class Exchange:
         """Make the other side know the segment of an array; None where that can't be, or not now."""
         return None
 
-    def lend(self, data: memoryview) -> Loan | None:
+    def lend(self, data: memoryview | Gathered) -> Loan | None:
         """Lend a large buffer: as it lies, where that is in shared memory that the other side may know, else a copy.
 
         None where it is to travel through the pipe.
@@ -43,8 +44,12 @@ class Exchange:
         lender = self.lender
         if lender is None:
             return None
-        root = root_under(data)
-        return (None if root is None else self._as_it_lies(lender, root, data)) or lender.place(data)
+        if isinstance(data, memoryview):
+            root = root_under(data)
+            loan = None if root is None else self._as_it_lies(lender, root, data)
+            if loan is not None:
+                return loan
+        return lender.place(data)
 
     def _as_it_lies(self, lender: Lender, root: Any, data: memoryview) -> Loan | None:
         mapping: Mapping = root._cloister_mapping

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from cloister.objects.buffers import Loan
     from cloister.objects.leases import Lease
     from cloister.objects.peer import Peer
+    from cloister.wire.encoding import Gathered
 
 __all__ = ["Marshaller"]
 
@@ -204,7 +205,7 @@ class Marshaller:
             if rest[1] is not None:
                 self._described.discard(rest[0])
 
-    def place(self, data: memoryview) -> Loan | None:
+    def place(self, data: memoryview | Gathered) -> Loan | None:
         """Lend a large buffer in shared memory; None where it is to travel through the pipe."""
         loan = self._peer.segments.lend(data)
         if loan is not None:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloister.errors import MarshalError, ProtocolError
 from cloister.wire.containers import ARRAY, SCALAR
 from cloister.wire.limits import LASTING_BYTES
-from cloister.wire.scalars import Lent, put_data, take_data
+from cloister.wire.scalars import Lent, place_gathered, put_data, take_data
 
 if TYPE_CHECKING:
     from cloister.wire.decoding import Decoding
@@ -105,6 +105,21 @@ def _shape(plain: Any) -> tuple[int, ...]:
     return tuple(plain)
 
 
+class _Gathered:
+    """An array in no order of memory, whose elements are put one behind the other where it is placed."""
+
+    __slots__ = ("_array", "nbytes")
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.nbytes: int = array.nbytes
+
+    def write_to(self, target: memoryview) -> None:
+        """Write the elements in C order."""
+        array, numpy = self._array, sys.modules["numpy"]
+        numpy.copyto(numpy.ndarray(array.shape, array.dtype, target), array)
+
+
 def _write_array(value: Any, encoding: Encoding) -> object:
     plain = _dtype_to_plain(value.dtype)
     if value.dtype.itemsize == 0:
@@ -117,6 +132,9 @@ def _write_array(value: Any, encoding: Encoding) -> object:
         if value.flags.f_contiguous:
             order = "F"
         else:
+            placed = place_gathered(_Gathered(value), encoding)
+            if placed is not None:
+                return [encoding.markers[ARRAY], plain, sizes, order, placed]
             value = value.copy("C")
     # One flat view of bytes: for what is contiguous in either order nothing is copied here.
     data = memoryview(value.reshape(-1, order=order).view("u1")) if value.size else memoryview(b"")

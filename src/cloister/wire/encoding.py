@@ -47,6 +47,17 @@ class Placed(Protocol):
         """Whether that is a segment of the receiver's own."""
 
 
+class Gathered(Protocol):
+    """Data that does not lie in one piece yet."""
+
+    @property
+    def nbytes(self) -> int:
+        """How long it becomes."""
+
+    def write_to(self, target: memoryview) -> None:
+        """Write it into memory of that length."""
+
+
 class Encoding:
     """The state of one encode, with a packer of its own; used again by the next one unless it failed."""
 

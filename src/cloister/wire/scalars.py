@@ -45,11 +45,12 @@ from cloister.wire.limits import OUT_OF_BAND_BYTES
 
 if TYPE_CHECKING:
     from cloister.wire.decoding import Decoding
-    from cloister.wire.encoding import Encoding
+    from cloister.wire.encoding import Encoding, Gathered
 
 __all__ = [
     "LEAVES", "MARKER_CODE", "READERS", "SIMPLE", "UNSET", "WRITERS",
-    "Lent", "Mutable", "int_from_bytes", "int_to_bytes", "put_data", "take_buffer", "take_data", "write_binary",
+    "Lent", "Mutable", "int_from_bytes", "int_to_bytes", "place_gathered", "put_data", "take_buffer", "take_data",
+    "write_binary",
 ]  # fmt: skip
 
 MARKER_CODE: Final = 1
@@ -177,7 +178,14 @@ def put_data(data: memoryview, encoding: Encoding) -> object:
     return len(encoding.buffers) - 1
 
 
-def _put_into_segment(data: memoryview, encoding: Encoding, kind: int) -> object:
+def place_gathered(data: Gathered, encoding: Encoding) -> object:
+    """The same for what does not lie in one piece yet; None where there is no shared memory for it."""
+    if encoding.buffers is None or data.nbytes < OUT_OF_BAND_BYTES:
+        return None
+    return _put_into_segment(data, encoding, 2)
+
+
+def _put_into_segment(data: memoryview | Gathered, encoding: Encoding, kind: int) -> object:
     """Give the leaf of a buffer that was copied into shared memory; None where it was not."""
     place = encoding.place
     loan = None if place is None else place(data)

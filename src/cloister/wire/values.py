@@ -32,7 +32,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from cloister.errors import CloisterError, MarshalError, ProtocolError
 from cloister.wire.culprit import find_path, find_trap
 from cloister.wire.decoding import GUARDED_BYTES, Decoding, TooManyLeaves
-from cloister.wire.encoding import NOTHING, Encoding, Placed, has_binary
+from cloister.wire.encoding import NOTHING, Encoding, Gathered, Placed, has_binary
 from cloister.wire.limits import DEFAULT_LIMITS, OUT_OF_BAND_BYTES, WireLimits
 from cloister.wire.packing import Packing, default_packing
 from cloister.wire.records import Record, record_for
@@ -45,7 +45,7 @@ Outbound: TypeAlias = Callable[[object], Reference]
 Inbound: TypeAlias = Callable[[Reference], object]
 Withdraw: TypeAlias = Callable[[Reference], None]
 Resolve: TypeAlias = Callable[[str], type | None]
-Place: TypeAlias = Callable[[memoryview], "Placed | None"]
+Place: TypeAlias = Callable[["memoryview | Gathered"], "Placed | None"]
 Fetch: TypeAlias = Callable[[int, int, int, int, int, bool], memoryview]
 Names: TypeAlias = Sequence[str | tuple[str, ...]]
 
