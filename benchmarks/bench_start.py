@@ -35,8 +35,8 @@ def run() -> Iterator[Table]:
             "posix_spawn(/bin/true)": _floor,
             "python -I -S -c pass": _python,
             "cloister, a domain": lambda: _domain(cloister.Setup()),
-            "cloister, forked": lambda: _domain(cloister.Setup(template=True, spares=0)),
-            "cloister, forked, a spare": lambda: _domain(cloister.Setup(template=True, spares=1)),
+            "cloister, forked": lambda: _domain(_bare(0)),
+            "cloister, forked, a spare": lambda: _domain(_bare(1)),
             "cloister, numpy preloaded": lambda: _numpy(0),
             "cloister, numpy preloaded, a spare": lambda: _numpy(1),
             "multiprocessing, spawn": lambda: _process("spawn"),
@@ -55,7 +55,7 @@ def run() -> Iterator[Table]:
         {
             "posix_spawn(/bin/true)": _floor,
             "cloister, a domain": lambda: _unload(cloister.Setup()),
-            "cloister, forked": lambda: _unload(cloister.Setup(template=True, spares=0)),
+            "cloister, forked": lambda: _unload(_bare(0)),
             "cloister, numpy preloaded": lambda: _unload(_with_numpy(0)),
         },
         rounds=harness.rounds(ROUNDS),
@@ -105,10 +105,19 @@ def _domain(setup: cloister.Setup, target: str = peers.LIGHT) -> Iterator[Entere
     yield measure, []
 
 
+def _bare(spares: int) -> cloister.Setup:
+    return cloister.Setup(template=True, spares=spares, extra_env=_apart(spares))
+
+
+def _apart(spares: int) -> dict[str, str]:
+    """Variables by which contestants with and without spares have templates of their own."""
+    return {"CLOISTER_BENCH_SPARES": str(spares)}
+
+
 def _with_numpy(spares: int) -> cloister.Setup:
     if importlib.util.find_spec("numpy") is None:
         raise NotHere("numpy is not installed; it is in the group `libraries`")
-    return cloister.Setup(preload=["numpy"], spares=spares)
+    return cloister.Setup(preload=["numpy"], spares=spares, extra_env=_apart(spares))
 
 
 def _numpy(spares: int) -> contextlib.AbstractContextManager[Entered]:
