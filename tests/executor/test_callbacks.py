@@ -9,12 +9,13 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any
 
 import pytest
 
 import cloister
-from cloister.errors import WrongProcess
+from cloister.errors import DeadlockDetected, WrongProcess
 
 Make = Callable[..., cloister.DomainPoolExecutor]
 Pool = cloister.DomainPoolExecutor
@@ -208,3 +209,26 @@ def test_forked_child_leaves_the_pool_of_its_parent_alone(make_pool: Make) -> No
     assert os.read(reader, 2) == b"w"
     os.close(reader)
     assert pool.submit(pow, 2, 3).result(PATIENCE_S) == 8
+
+
+def test_task_that_waits_for_a_task_that_no_worker_can_take_is_told(make_pool: Make) -> None:
+    """A call-back that waits for a task of its own pool, while every worker waits so, is DeadlockDetected at once, with
+    the chain; with a free worker, a time-out, or a time limit it waits. The pool goes on."""
+    single, double = make_pool(1), make_pool(2)
+    seen: list[object] = []
+
+    def ask(pool: Any, timeout: float | None = None) -> int:
+        try:
+            return int(pool.submit(pow, 2, 3).result(timeout))
+        except (DeadlockDetected, TimeoutError) as error:
+            seen.append(error)
+            raise
+
+    with pytest.raises(DeadlockDetected, match=r"1 in all.*held by thread"):
+        single.submit("chores:call", partial(ask, single)).result(30)
+    assert len(seen) == 1
+    with pytest.raises(TimeoutError):
+        single.submit("chores:call", partial(ask, single, 0.1)).result(30)
+    assert single.submit(pow, 2, 2).result(30) == 4
+    assert double.submit("chores:call", partial(ask, double)).result(30) == 8
+    assert double.submit("chores:call", partial(ask, single)).result(30) == 8

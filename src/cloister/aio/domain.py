@@ -48,7 +48,7 @@ class Domain(DomainBase):
     end. Its proxies are awaited: ``await proxy.method(…)``, ``await proxy.attribute``, ``async for``, ``async with``.
     Call-backs run on the loop of the call that they belong to, and may be coroutine functions.
 
-    All calls of a loop run at the same time, on threads of the domain; one that must come after another awaits it.
+    The calls of a loop run side by side, on threads of the domain; one that must come after another awaits it.
     Cancelling a task, or a future, stops the call over there as well.
     """
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from cloister import calling
+from cloister import calling, waits
 from cloister.errors import CallCancelled, CallTimeout, DomainCrashed, MarshalError, ProtocolError
+from cloister.executor.seats import awaited
 from cloister.objects import targets
 
 if TYPE_CHECKING:
@@ -54,6 +55,20 @@ class PoolFuture(Future[T]):
         work.owner.settle(work)
         return True
 
+    def result(self, timeout: float | None = None) -> T:
+        """As that of any future. Raises DeadlockDetected where all workers would wait for the code that asks."""
+        if self.done():
+            return super().result(timeout)
+        with awaited(self.work, timeout is not None):
+            return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As that of any future. Raises DeadlockDetected where all workers would wait for the code that asks."""
+        if self.done():
+            return super().exception(timeout)
+        with awaited(self.work, timeout is not None):
+            return super().exception(timeout)
+
     def running(self) -> bool:
         """Whether a worker has it."""
         return self.work.worker is not None and not self.done()
@@ -66,6 +81,9 @@ class PoolFuture(Future[T]):
 
 class Owner(Protocol):
     """Who has the work done."""
+
+    seats: waits.Resource
+    """The workers."""
 
     def give_up(self, work: Work) -> bool:
         """Let the work be over, whether it runs or not; False where it is already."""
@@ -97,6 +115,8 @@ class Work:
         self.over = False
         """Its future is done, or about to be. Set once, with the lock of the workforce."""
         self.sendings = 0
+        self.expected = False
+        """Somebody waits for it, and no worker has it: it waits for one in the graph of `waits`."""
 
     def arguments(self, version: tuple[int, int]) -> tuple[Any, ...]:
         """The arguments of the service call that does it, in a guest of this Python version. Raises MarshalError."""
@@ -120,6 +140,13 @@ class Work:
         """A worker is about to get it."""
         self.worker = worker
         self.sendings += 1
+        self.begins()
+
+    def begins(self) -> None:
+        """It waits for no worker any more, if it did."""
+        if self.expected:
+            waits.leave(self.options["strand"])
+            self.expected = False
 
     def part(self, peer: Peer, value: Any) -> None:
         """Take what the guest tells before the answer. Raises ProtocolError where it is not to be expected."""

@@ -28,6 +28,7 @@ from cloister.domain.domain import Domain
 from cloister.domain.events import Exited
 from cloister.errors import CallCancelled, DomainCrashed, ProtocolError, StartFailed, WrongProcess
 from cloister.executor.clocks import Clocks, stop
+from cloister.executor.seats import Seats
 from cloister.executor.work import late
 from cloister.executor.worker import Worker
 from cloister.lanes.frame_lane import LaneClosed
@@ -89,7 +90,12 @@ class Workforce:
         self._broken: tuple[str, StartFailed | None] | None = None
         self.foreign = False
         """This process is a fork of the one that the pool belongs to."""
+        self.seats = Seats(self)
         _forces.add(self)
+
+    def under_way(self) -> list[Work]:
+        """What the workers have at this moment."""
+        return [work for worker in list(self._workers) if (work := worker.work) is not None]
 
     def _begin_locks(self) -> None:
         self.lock = threading.RLock()  # a finalizer may submit, cancel or forget a pool while it is held
