@@ -29,7 +29,7 @@ from cloister.lanes.loop_end import LoopEnd
 from cloister.lanes.loop_shared import LoopCall, LoopShared
 from cloister.lanes.method_call import MethodCall, MethodFuture
 from cloister.objects.awaited import make_awaited_class
-from cloister.pipes.duplex import lane_pair
+from cloister.pipes.duplex import SHARED_PIPE_BYTES, lane_pair
 from cloister.report import Reason
 from cloister.wire.messages import SERVICE, Role
 
@@ -236,7 +236,7 @@ class LoopPeer(GuestPeer):
             lane.fail(life.error)
             return
         try:
-            host, guest = lane_pair()
+            host, guest = lane_pair(SHARED_PIPE_BYTES)
         except OSError as error:
             unopened = error
             lane.fail(lambda: unopened)

@@ -32,10 +32,11 @@ from cloister.domain.submitted import Submitted
 from cloister.domain.uninterrupted import uninterrupted
 from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
 from cloister.lanes.call_lane import Asked, CallLane, LaneClosed, Stopping
-from cloister.lanes.shared_lane import Numbered, SharedLane
+from cloister.lanes.numbered import Numbered
+from cloister.lanes.shared_lane import SharedLane
 from cloister.objects.exports import Misaimed
 from cloister.objects.peer import Peer
-from cloister.pipes.duplex import LaneEnd, lane_pair
+from cloister.pipes.duplex import SHARED_PIPE_BYTES, LaneEnd, lane_pair
 from cloister.travel import TRACER
 from cloister.wire.limits import DEFAULT_LIMITS
 from cloister.wire.messages import SERVICE, Role
@@ -305,7 +306,7 @@ class GuestPeer(Peer):
         with self._lock:
             if len(self._shared) > known:
                 return self._shared[-1]
-            host, guest = lane_pair()
+            host, guest = lane_pair(SHARED_PIPE_BYTES)
             number = self._number()
             hearing, saying, _ = self.shared_codecs()
             try:

@@ -230,10 +230,15 @@ class Chunk(Work):
         told, room = self._told, len(self._sent) - self._told
         match value:
             case [int(first), list(results), dict(failures)] if (
-                first == told and 0 < len(results) <= room and failures.keys() <= set(range(len(results)))
+                first == told
+                and 0 < len(results) <= room
+                and (not failures or failures.keys() <= set(range(len(results))))
             ):
-                for place, result in zip(self._sent[told : told + len(results)], results, strict=True):
-                    self._values[place] = result
+                if len(self._sent) == self.count:
+                    self._values[told : told + len(results)] = results
+                else:
+                    for place, result in zip(self._sent[told : told + len(results)], results, strict=True):
+                        self._values[place] = result
                 for index, described in failures.items():
                     self._failures[self._sent[told + index]] = peer.rebuild(described)
                 self._told += len(results)

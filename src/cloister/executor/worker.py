@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cloister.domain.life import Life
     from cloister.executor.work import Work
-    from cloister.lanes.shared_lane import Numbered
+    from cloister.lanes.numbered import Numbered
 
 __all__ = ["Worker"]
 
@@ -70,7 +70,7 @@ class Worker:
 
         def prepare(numbered: Numbered) -> None:
             numbered.on_part = part
-            numbered.add_done_callback(answered)
+            numbered.when_done(answered)
 
         def part(value: Any) -> None:
             self.since = time.monotonic()

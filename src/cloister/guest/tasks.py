@@ -10,6 +10,7 @@ These are functions of target 0; they run on the thread that serves the call.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import MarshalError
@@ -47,19 +48,26 @@ class Tasks:
         items, index = self._notes()
         # Where nothing can be noted, each result is told at once.
         told = _Told(self.peer.teller(), self.peer.describe, FLUSH_NS if index else -1)
-        rows = enumerate(zip(*columns, strict=True), 1)
-        for item, args in rows:
-            items[index] = item
+        items_left = iter(columns[0]) if len(columns) == 1 else zip(*columns, strict=True)
+        call = function if len(columns) == 1 else partial(_spread, function)
+        item, add, results = 0, told.results.append, told.results
+        clock, due = time.monotonic_ns, time.monotonic_ns() + told.patience
+        while True:
             try:
-                value = function(*args)
+                for args in items_left:
+                    item += 1
+                    items[index] = item
+                    add(call(args))
+                    if item == 1 and is_coroutine(results[0]):
+                        return _on_the_loop(results.pop(), call, enumerate(items_left, 2), items, index, told)
+                    if clock() > due:
+                        told.flush()
+                        due = clock() + told.patience
+                break
             except (Interrupted, StopRequested):
                 raise
-            except BaseException as error:
+            except BaseException as error:  # the rest goes on behind it
                 told.failed(error)
-            else:
-                if item == 1 and is_coroutine(value):
-                    return _on_the_loop(value, function, rows, items, index, told)
-                told.add(value)
         told.flush()
         return None
 
@@ -75,29 +83,31 @@ class _Told:
     """The results of a chunk that were not told yet."""
 
     def __init__(self, tell: Callable[[Any], None], describe: Callable[[BaseException], Any], patience: int) -> None:
-        self._tell, self._describe, self._patience = tell, describe, patience
+        self._tell, self._describe, self.patience = tell, describe, patience
         self._first = 0
-        self._results: list[Any] = []
+        self.results: list[Any] = []
+        """Those that follow; always the same list."""
         self._failures: dict[int, Any] = {}
         self._since = time.monotonic_ns()
 
     def failed(self, error: BaseException) -> None:
         """The next item has raised."""
-        self._failures[len(self._results)] = self._describe(error)
+        self._failures[len(self.results)] = self._describe(error)
         self.add(None)
 
     def add(self, value: Any) -> None:
         """The next item has this result."""
-        self._results.append(value)
-        if time.monotonic_ns() - self._since > self._patience:
+        self.results.append(value)
+        if time.monotonic_ns() - self._since > self.patience:
             self.flush()
 
     def flush(self) -> None:
         """Tell all that was not."""
-        first, results, failures = self._first, self._results, self._failures
+        first, results, failures = self._first, self.results[:], self._failures
         if not results:
             return
-        self._first, self._results, self._failures = first + len(results), [], {}
+        self.results.clear()
+        self._first, self._failures = first + len(results), {}
         try:
             self._tell([first, results, failures])
         except MarshalError:
@@ -110,10 +120,14 @@ class _Told:
         self._since = time.monotonic_ns()
 
 
+def _spread(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    return function(*args)
+
+
 async def _on_the_loop(
     value: Any,
     function: Callable[..., Any],
-    rows: Iterator[tuple[int, tuple[Any, ...]]],
+    rows: Iterator[tuple[int, Any]],
     items: Any,
     index: int,
     told: _Told,
@@ -130,7 +144,7 @@ async def _on_the_loop(
             told.failed(error)
         for item, args in rows:
             items[index] = item
-            value = function(*args)
+            value = function(args)
             break
         else:
             told.flush()

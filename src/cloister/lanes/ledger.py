@@ -69,6 +69,11 @@ class Ledger(Generic[F]):
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (deadline, number))
 
+    @property
+    def timed(self) -> bool:
+        """Whether any call has, or had, a deadline that is still to be looked at."""
+        return bool(self._deadlines)
+
     def expire(self, now: float) -> tuple[list[F], float | None]:
         """Take out the calls whose time is up; also tell when the next one's is, None for never."""
         late: list[F] = []

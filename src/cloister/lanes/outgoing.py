@@ -174,23 +174,29 @@ class Wake:
             os.set_blocking(self.reader, False)
             os.set_blocking(self._writer, False)
         self._lock = threading.RLock()  # a finalizer may wake in the middle of it
+        self._woken = False
+        """A byte is in the pipe, or about to be, and whoever reads looks at what there is after that."""
         self._closed = False
 
     def wake(self) -> None:
         """Make the reader readable; nothing happens after `close`."""
+        if self._woken:
+            return
         with self._lock:
             if not self._closed:
+                self._woken = True
                 try:
                     os.write(self._writer, b"\0")
                 except BlockingIOError:
                     pass  # it is
 
     def taken(self) -> None:
-        """Make the reader silent again."""
+        """Make the reader silent again; whoever calls it looks afterwards at what there is to do."""
         try:
             os.read(self.reader, 4096)
         except BlockingIOError:
             pass
+        self._woken = False  # after the read, which takes any byte that was written before
 
     def close(self) -> None:
         """Close both ends."""

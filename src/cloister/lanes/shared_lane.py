@@ -20,15 +20,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister import calling
 from cloister.daemons import daemons
 from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
 from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
 from cloister.lanes.ledger import Ledger
+from cloister.lanes.numbered import Numbered
 from cloister.lanes.outgoing import Wake
 from cloister.wire.frames import Buffer, Frame, FrameDecoder
 from cloister.wire.messages import Kind
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
     from cloister.wire.values import Codec
 
-__all__ = ["Numbered", "SharedLane", "read_frames", "write_all"]
+__all__ = ["SharedLane", "read_frames", "write_all"]
 
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """What may wait for a guest that does not read; then `submit` waits."""
@@ -45,6 +44,10 @@ MAX_LAST_BYTES: Final = 1024 * 1024
 """What is read after the end; a pipe holds no more, but a guest that lives might write on."""
 WRITE_BYTES: Final = 64 * 1024
 """What one write offers to the pipe, whose size it is at most."""
+BURST_S: Final = 0.00005
+"""A call that comes so soon after the one before waits for the next ones, to be written with them by the thread."""
+BATCH_BYTES: Final = 8 * 1024
+"""So many bytes are written at once, in a row of calls too."""
 LOCK_S: Final = 0.005
 """How long the reading thread waits for the lock before it goes on reading."""
 
@@ -79,41 +82,6 @@ def write_all(writer: int, data: Sequence[Buffer]) -> None:
                 poll.poll()
 
 
-class Numbered(Future[Any]):
-    """The future of a call on a shared lane. It counts as pending until its answer is there."""
-
-    def __init__(self, lane: SharedLane, number: int, name: str) -> None:
-        super().__init__()
-        self.number = number
-        self.name = name
-        self.kill_after = calling.kill_after.get()
-        """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
-        self.on_part: Callable[[Any], object] | None = None
-        """Takes what the call tells before its answer, on the reading thread. A ProtocolError ends the lane."""
-        self._lane = lane
-        self.lane = lane.number
-
-    def cancel(self) -> bool:
-        """Give the call up, whether it has begun or not: the domain is told to stop it. False where it is done."""
-        if not self._lane.give_up(self):
-            return self.cancelled()
-        super().cancel()
-        self.set_running_or_notify_cancel()  # tells those who wait for several futures
-        return True
-
-    def result(self, timeout: float | None = None) -> Any:
-        """As of every future. Raises DeadlockDetected on the thread that would have to read the answer."""
-        if not self.done():
-            self._lane.check_wait(self.name)
-        return super().result(timeout)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As of every future. Raises DeadlockDetected as `result`."""
-        if not self.done():
-            self._lane.check_wait(self.name)
-        return super().exception(timeout)
-
-
 class SharedLane:
     """The host's end of a shared lane, with its reading thread."""
 
@@ -144,6 +112,10 @@ class SharedLane:
         self._ready: dict[int, Sequence[Buffer]] = {}
         """Calls that are numbered and not yet written or queued. Their numbers are their order."""
         self._queue = bytearray()
+        self._full = False
+        """The pipe did not take what was written last; the thread waits for room."""
+        self._last = 0.0
+        """When the last call was submitted."""
         self._moving = False
         """The thread with the lock touches the pipe or the queue; what it runs in the middle of that only adds to
         `_ready`."""
@@ -177,6 +149,8 @@ class SharedLane:
             self._wait_for_room(name, deadline)
             ledger = self._ledger
             number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
+            now = time.monotonic()
+            together, self._last = now - self._last < BURST_S and bool(ledger.waiting), now
             ledger.said = number
             # From here on a finalizer may submit as well: it finds this call numbered, and comes after it.
             self._ready[number] = data
@@ -185,7 +159,7 @@ class SharedLane:
                 prepare(future)
             if deadline is not None:
                 ledger.until(number, deadline)
-            self._send_ready()
+            self._send_ready(together)
             if self._queue or self._ready or deadline is not None:
                 self._wake.wake()
         return future
@@ -245,19 +219,25 @@ class SharedLane:
         if self._closed:
             raise LaneClosed("the lane is closed")
 
-    def _send_ready(self) -> None:
-        """Write or queue what is ready, in the order of the numbers. The lock is held."""
+    def _send_ready(self, together: bool = False) -> None:
+        """Write or queue what is ready, in the order of the numbers. The lock is held.
+
+        With `together` a little is only queued: the thread writes it, when it gets its turn.
+        """
         if self._moving:
             return  # whoever moves takes it along, or the reading thread does
         self._moving = True
         try:
             while self._ready:
-                data = self._ready.pop(min(self._ready))
-                if self._queue:
+                ready = self._ready
+                data = ready.pop(min(ready) if len(ready) > 1 else next(iter(ready)))
+                if self._queue or (together and len(data) == 1 and len(data[0]) < BATCH_BYTES):
                     for piece in data:
                         self._queue += piece
                 else:
                     self._write_at_once(data)
+            if self._queue and not self._full and (not together or len(self._queue) >= BATCH_BYTES):
+                self._write_queue()
         finally:
             self._moving = False
 
@@ -271,10 +251,26 @@ class SharedLane:
             except OSError:
                 return  # the peer is gone; the reading thread says so
             if sent < len(piece):
+                self._full = True
                 self._queue += memoryview(piece)[sent:]
                 for later in data[index + 1 :]:
                     self._queue += later
                 return
+
+    def _write_queue(self) -> None:
+        """Write one portion of what is queued. The lock is held."""
+        try:
+            with memoryview(self._queue) as view, view[:WRITE_BYTES] as portion:
+                sent = os.write(self._end.writer, portion)
+        except BlockingIOError:
+            self._full = True
+        except OSError:
+            return  # the peer is gone; the reading thread says so
+        else:
+            self._full = sent < min(len(self._queue), WRITE_BYTES)
+            del self._queue[:sent]  # cheap: a bytearray only moves its beginning
+            if len(self._queue) <= MAX_QUEUED_BYTES:
+                self._room.notify_all()
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -382,24 +378,20 @@ class SharedLane:
             self._telling = False
 
     def _drain(self) -> None:
-        """Write one portion of what is queued."""
+        """The pipe has room: write on."""
         if not self._acquire():
             return
         self._moving = True
         try:
-            with memoryview(self._queue) as view, view[:WRITE_BYTES] as portion:
-                sent = os.write(self._end.writer, portion)
-            del self._queue[:sent]  # cheap: a bytearray only moves its beginning
-            if len(self._queue) <= MAX_QUEUED_BYTES:
-                self._room.notify_all()
-        except BlockingIOError:
-            return
+            self._write_queue()
         finally:
             self._moving = False
             self._lock.release()
 
     def _expire(self) -> float | None:
         """Fail the calls whose time is up; return the milliseconds until the next one's is, None for never."""
+        if not self._ledger.timed:
+            return None
         if not self._acquire():
             return LOCK_S * 1000
         try:
@@ -409,7 +401,7 @@ class SharedLane:
         self._telling = True
         try:
             for future in late:
-                self._interrupt(future, partial(_complete, future, None))
+                self._interrupt(future, partial(future.complete, None))
         finally:
             self._telling = False
         return None if due is None else max(0.0, due - time.monotonic()) * 1000 + 1
@@ -422,15 +414,5 @@ class SharedLane:
 
     def _tell(self, future: Numbered, value: Any, error: BaseException | None) -> None:
         self._telling = True
-        _complete(future, value, error)
+        future.complete(value, error)
         self._telling = False
-
-
-def _complete(future: Numbered, value: Any, error: BaseException | None) -> None:
-    try:
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
-    except InvalidStateError:
-        pass  # somebody else has completed it, which nothing here depends on

@@ -12,6 +12,7 @@ from typing import NoReturn
 from cloister.errors import LevelUnavailable
 
 __all__ = [
+    "SHARED_PIPE_BYTES",
     "LaneEnd",
     "close_quietly",
     "control_pair",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 if sys.platform != "win32":
+    from cloister.pipes.duplex_posix import SHARED_PIPE_BYTES as SHARED_PIPE_BYTES
     from cloister.pipes.duplex_posix import LaneEnd as LaneEnd
     from cloister.pipes.duplex_posix import close_quietly as close_quietly
     from cloister.pipes.duplex_posix import control_pair as control_pair
@@ -51,7 +53,9 @@ else:  # another platform
         """Refuse."""
         _refuse()
 
-    def lane_pair() -> tuple[LaneEnd, LaneEnd]:
+    SHARED_PIPE_BYTES = 0
+
+    def lane_pair(size: int = 0) -> tuple[LaneEnd, LaneEnd]:
         """Refuse."""
         _refuse()
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 assert sys.platform != "win32"
 
 __all__ = [
+    "SHARED_PIPE_BYTES",
     "LaneEnd",
     "close_quietly",
     "control_pair",
@@ -33,6 +34,9 @@ __all__ = [
 PIPE_BYTES = 16 * 1024
 """The size of a lane's pipes; the smallest for which a message of a few KiB needs no second wake-up."""
 
+SHARED_PIPE_BYTES = 64 * 1024
+"""That of a shared lane's, of which a domain has few: many calls lie in it at once."""
+
 MAX_DESCRIPTORS = 4
 """The most descriptors that one message of a control channel carries."""
 
@@ -41,11 +45,11 @@ if sys.platform == "linux":
 
     _CLOSE_ON_EXEC = socket.MSG_CMSG_CLOEXEC
 
-    def _one_way() -> tuple[int, int]:
-        """Make a pipe of `PIPE_BYTES`: (read end, write end)."""
+    def _one_way(size: int = PIPE_BYTES) -> tuple[int, int]:
+        """Make a pipe that holds so many bytes: (read end, write end)."""
         reader, writer = os.pipe()
         try:
-            fcntl(writer, F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl(writer, F_SETPIPE_SZ, size)
         except OSError:
             pass  # EPERM: past the user's quota of pages a pipe has what the kernel gives it
         return reader, writer
@@ -69,7 +73,7 @@ if sys.platform == "linux":
 else:  # another platform
     _CLOSE_ON_EXEC = 0
 
-    def _one_way() -> tuple[int, int]:
+    def _one_way(size: int = 0) -> tuple[int, int]:
         """Make a channel that `wake` can shut down: (read end, write end)."""
         reader, writer = socket.socketpair()
         return reader.detach(), writer.detach()
@@ -107,14 +111,14 @@ def close_quietly(*descriptors: int) -> None:
             pass
 
 
-def lane_pair() -> tuple[LaneEnd, LaneEnd]:
-    """Make both ends of a lane: (host's end, guest's end).
+def lane_pair(size: int = PIPE_BYTES) -> tuple[LaneEnd, LaneEnd]:
+    """Make both ends of a lane: (host's end, guest's end). `size` is the bytes that each pipe holds, where pipes are.
 
     Raises OSError (EMFILE, ENFILE) where no descriptor is left; nothing is left open then.
     """
-    down_reader, down_writer = _one_way()
+    down_reader, down_writer = _one_way(size)
     try:
-        up_reader, up_writer = _one_way()
+        up_reader, up_writer = _one_way(size)
     except OSError:
         close_quietly(down_reader, down_writer)
         raise

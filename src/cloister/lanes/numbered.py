@@ -1,0 +1,118 @@
+"""The future of a call on a shared lane, as threads wait for it.
+
+It is a `concurrent.futures.Future` in everything that a user sees. The lock and condition that such a future begins
+with cost as much as half a call, so here they are made when somebody first waits, or asks to be told; most futures of
+a row are done before that. Any thread may enter.
+
+Invariant: whoever has taken the call out of the lane's ledger, and nobody else, completes the future.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures._base import FINISHED, PENDING
+from typing import Any, Protocol
+
+from cloister import calling
+
+__all__ = ["Numbered", "NumberingLane"]
+
+_making = threading.RLock()
+"""Held where a condition is made, and where a future is completed that has none. Nothing else happens under it."""
+
+
+class NumberingLane(Protocol):
+    """What a future needs from its lane."""
+
+    number: int
+
+    def give_up(self, future: Numbered) -> bool:
+        """Wait for a call no more, and tell the guest; False where it has its answer already."""
+
+    def check_wait(self, name: str) -> None:
+        """Refuse to wait for an answer on the thread that reads the answers. Raises DeadlockDetected there."""
+
+
+class Numbered(Future[Any]):
+    """The future of a call on a shared lane. It counts as pending until its answer is there."""
+
+    def __init__(self, lane: NumberingLane, number: int, name: str) -> None:
+        # All that the initializer of `Future` sets, but for the condition.
+        self._state = PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[Future[Any]], object]] = []
+        self._made: threading.Condition | None = None
+        self.number = number
+        self.name = name
+        self.kill_after = calling.kill_after.get()
+        """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
+        self.on_part: Callable[[Any], object] | None = None
+        """Takes what the call tells before its answer, on the reading thread. A ProtocolError ends the lane."""
+        self._lane = lane
+        self.lane = lane.number
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        made = self._made
+        if made is None:
+            fresh = threading.Condition()
+            with _making:
+                made = self._made
+                if made is None:
+                    made = self._made = fresh
+        return made
+
+    def complete(self, value: Any, error: BaseException | None) -> None:
+        """Set the result or the exception; does nothing where somebody else has done so."""
+        with _making:
+            unseen = self._made is None and self._state == PENDING
+            if unseen:
+                self._result, self._exception, self._state = value, error, FINISHED
+        if unseen:
+            if self._done_callbacks:
+                self._invoke_callbacks()  # type: ignore[attr-defined]
+            return
+        try:
+            if error is None:
+                self.set_result(value)
+            else:
+                self.set_exception(error)
+        except InvalidStateError:
+            pass  # nothing here depends on it
+
+    def when_done(self, fn: Callable[[Future[Any]], object]) -> None:
+        """As `add_done_callback`, for whoever prepares the call: nothing of it was sent yet."""
+        self._done_callbacks.append(fn)
+
+    def cancel(self) -> bool:
+        """Give the call up, whether it has begun or not: the domain is told to stop it. False where it is done."""
+        if not self._lane.give_up(self):
+            return self.cancelled()
+        super().cancel()
+        self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        return True
+
+    def done(self) -> bool:
+        """As of every future."""
+        return self._state == FINISHED or super().done()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As of every future. Raises DeadlockDetected on the thread that would have to read the answer."""
+        if self._state == FINISHED:
+            if self._exception is None:
+                return self._result
+        elif not super().done():
+            self._lane.check_wait(self.name)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As of every future. Raises DeadlockDetected as `result`."""
+        if self._state == FINISHED:
+            return self._exception
+        if not super().done():
+            self._lane.check_wait(self.name)
+        return super().exception(timeout)

@@ -1,0 +1,82 @@
+"""`cloister.lanes.numbered`: a future that makes its condition late, and is in everything else as others are."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+from cloister.lanes.numbered import Numbered
+
+LIMIT_S = 30
+
+
+class Lane:
+    """A lane that nobody reads."""
+
+    number = 1
+
+    def give_up(self, future: Numbered) -> bool:
+        return not future.done()
+
+    def check_wait(self, name: str) -> None:
+        pass
+
+
+def test_future_that_nobody_watches_is_done_without_a_condition() -> None:
+    """What is complete before anybody waits never makes a lock, and gives its result and its exception."""
+    done, failed = Numbered(Lane(), 1, "f"), Numbered(Lane(), 2, "f")
+    error = ValueError("no")
+    done.complete(3, None)
+    failed.complete(None, error)
+    assert (done.result(), done.exception(), done.done(), done.cancelled()) == (3, None, True, False)
+    assert failed.exception() is error
+    assert done._made is None
+    done.complete(4, None)
+    assert done.result() == 3
+    assert not done.cancel()
+
+
+def test_all_who_watch_are_told_once() -> None:
+    """Threads that wait, done-callbacks, `wait` and `as_completed` hear of each future once, whenever they begin."""
+    futures = [Numbered(Lane(), number, "f") for number in range(300)]
+    heard: list[int] = []
+    seen: list[Any] = []
+    begin = threading.Barrier(4, timeout=LIMIT_S)
+
+    def complete() -> None:
+        begin.wait()
+        for future in futures:
+            future.complete(future.number, None)
+
+    def add() -> None:
+        begin.wait()
+        for future in futures:
+            future.add_done_callback(lambda future: heard.append(future.result()))
+
+    def await_all() -> None:
+        begin.wait()
+        seen.extend(future.result(LIMIT_S) for future in futures)
+
+    threads = [threading.Thread(target=target) for target in (complete, add, await_all)]
+    for thread in threads:
+        thread.start()
+    begin.wait()
+    each = [future.result() for future in concurrent.futures.as_completed(futures, LIMIT_S)]
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert sorted(each) == sorted(heard) == seen == list(range(300))
+    assert not concurrent.futures.wait(futures, LIMIT_S).not_done
+
+
+def test_cancel_tells_who_waits() -> None:
+    """A cancelled future is over at once for those who wait for it and for its callbacks."""
+    told: list[Future[Any]] = []
+    future = Numbered(Lane(), 1, "f")
+    future.when_done(told.append)
+    assert future.cancel()
+    assert told == [future]
+    assert concurrent.futures.wait([future], LIMIT_S).done == {future}
+    future.complete(1, None)
+    assert future.cancelled()
