@@ -107,7 +107,6 @@ def test_map_with_a_bound_takes_an_endless_input_as_it_goes(pool: Pool) -> None:
     assert taken == before <= 18
 
 
-@pytest.mark.slow
 def test_map_has_a_limit_for_all_its_results(pool: Pool) -> None:
     """`map(timeout=…)` raises a TimeoutError when the results are not there in time, and cancels the rest."""
     over = threading.Event()

@@ -20,6 +20,7 @@ from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed, Domain
 from cloister.guest.shared import MAX_THREADS
 from cloister.lanes import shared_lane
 from cloister.lanes.ledger import Ledger
+from cloister.lanes.numbered import Numbered
 from cloister.lanes.shared_lane import SharedLane
 from cloister.pipes import duplex
 
@@ -337,7 +338,7 @@ def test_submit_in_the_worst_moment_of_a_submit_comes_after_it(start: Start, mon
     domain.submit("operator:add", 0, 0).result(JOIN_S)
     inner: list[Any] = []
 
-    class Disturbed(shared_lane.Numbered):
+    class Disturbed(Numbered):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             if not inner:
@@ -487,7 +488,10 @@ def test_code_in_the_middle_of_a_submit_may_wait_for_another(
 
     for owner, name in [(Ledger, "encode"), (Ledger, "until"), (SharedLane, "_write_at_once")]:
         with monkeypatch.context():
-            earlier.append(domain.submit("errands:sleep", 0.02))
+            if name == "_write_at_once":
+                monkeypatch.setattr(shared_lane, "BURST_S", 0.0)
+            domain.submit("operator:add", 1, 1)
+            earlier.append(domain.submit("errands:sleep", 0.02))  # it is only queued
             in_front_of(owner, name)
             with calling.timeout(JOIN_S):
                 assert domain.submit("operator:add", 2, 2).result(JOIN_S) == 4

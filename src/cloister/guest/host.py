@@ -296,7 +296,7 @@ class HostPeer(Peer):
             return  # the domain ends
         self.report(name, error)
 
-    def teller(self) -> Callable[[Any], None]:
+    def teller(self) -> Callable[[Any, bool], None]:
         """Give what tells the host something of the call that this thread serves now, before its answer.
 
         Any thread may use it while the call runs. It raises MarshalError where a value can't travel. Raises

@@ -326,17 +326,19 @@ class SharedServing:
         if self._ended:
             self._forget()
 
-    def tell_part(self, number: int, value: Any) -> None:
+    def tell_part(self, number: int, value: Any, last: bool = False) -> None:
         """Tell something of a call that runs, before its answer; it has left this process when this returns.
 
-        Raises MarshalError where it can't travel. Not to be called by the loop's thread.
+        With `last` it leaves with the answer, which comes next. Raises MarshalError where it can't travel. Not to be
+        called by the loop's thread.
         """
         codecs = self._take_codecs()
         try:
-            self._out.put(part_frame(codecs[0], number, value))
+            self._out.put(part_frame(codecs[0], number, value), last)
         finally:
             self._spare.append(codecs)
-        self._out.flush()
+        if not last:
+            self._out.flush()
 
     def _answer(
         self, number: int, value: Any, error: BaseException | None, copy: bool = False, more: bool = False

@@ -68,7 +68,7 @@ class Tasks:
                 raise
             except BaseException as error:  # the rest goes on behind it
                 told.failed(error)
-        told.flush()
+        told.flush(last=True)
         return None
 
     def _notes(self) -> tuple[Any, int]:
@@ -82,7 +82,9 @@ class Tasks:
 class _Told:
     """The results of a chunk that were not told yet."""
 
-    def __init__(self, tell: Callable[[Any], None], describe: Callable[[BaseException], Any], patience: int) -> None:
+    def __init__(
+        self, tell: Callable[[Any, bool], None], describe: Callable[[BaseException], Any], patience: int
+    ) -> None:
         self._tell, self._describe, self.patience = tell, describe, patience
         self._first = 0
         self.results: list[Any] = []
@@ -101,22 +103,22 @@ class _Told:
         if time.monotonic_ns() - self._since > self.patience:
             self.flush()
 
-    def flush(self) -> None:
-        """Tell all that was not."""
+    def flush(self, last: bool = False) -> None:
+        """Tell all that was not; with `last`, the answer is told next, and takes it along."""
         first, results, failures = self._first, self.results[:], self._failures
         if not results:
             return
         self.results.clear()
         self._first, self._failures = first + len(results), {}
         try:
-            self._tell([first, results, failures])
+            self._tell([first, results, failures], last)
         except MarshalError:
             for place, result in enumerate(results):
                 failed = {0: failures[place]} if place in failures else {}
                 try:
-                    self._tell([first + place, [result], failed])
+                    self._tell([first + place, [result], failed], last)
                 except MarshalError as error:
-                    self._tell([first + place, [None], {0: self._describe(error)}])
+                    self._tell([first + place, [None], {0: self._describe(error)}], last)
         self._since = time.monotonic_ns()
 
 
@@ -147,5 +149,5 @@ async def _on_the_loop(
             value = function(args)
             break
         else:
-            told.flush()
+            told.flush(last=True)
             return

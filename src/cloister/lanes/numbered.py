@@ -32,7 +32,7 @@ class NumberingLane(Protocol):
         """Wait for a call no more, and tell the guest; False where it has its answer already."""
 
     def check_wait(self, name: str) -> None:
-        """Refuse to wait for an answer on the thread that reads the answers. Raises DeadlockDetected there."""
+        """Somebody is about to wait for an answer. Raises DeadlockDetected on the thread that reads the answers."""
 
 
 class Numbered(Future[Any]):
@@ -56,7 +56,7 @@ class Numbered(Future[Any]):
         self.lane = lane.number
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
+    def _condition(self) -> threading.Condition:  # type: ignore[override]  # it is made late
         made = self._made
         if made is None:
             fresh = threading.Condition()
@@ -74,7 +74,7 @@ class Numbered(Future[Any]):
                 self._result, self._exception, self._state = value, error, FINISHED
         if unseen:
             if self._done_callbacks:
-                self._invoke_callbacks()  # type: ignore[attr-defined]
+                self._invoke_callbacks()  # type: ignore[attr-defined]  # as `set_result` does it
             return
         try:
             if error is None:

@@ -2,7 +2,10 @@
 
 Here is the host's end. Any thread may `submit`; it waits for the pipe only where `MAX_QUEUED_BYTES` wait before it. One
 thread reads the answers, writes what the pipe did not take, and completes the futures, so the done-callbacks of a
-future run on it. What a guest does with the calls is in `cloister.guest.shared`.
+future run on it. What a guest does with the calls is in `cloister.guest.shared`, the futures are in `numbered`.
+
+A call that comes alone is written at once. In a row of calls the thread writes those that came meanwhile together;
+whoever waits for an answer, or queues more than a few KiB, does so before.
 
 A cancel is a message, never a close: the future is over at once, the guest is told to stop, and its late answer is
 thrown away. The same happens to a call whose time is up.
@@ -179,7 +182,15 @@ class SharedLane:
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # what every Condition asks it
 
     def check_wait(self, name: str) -> None:
-        """Refuse to wait for an answer on the thread that reads the answers. Raises DeadlockDetected there."""
+        """Send what is queued, because somebody is about to wait for an answer.
+
+        Refuses that on the thread that reads the answers: raises DeadlockDetected there.
+        """
+        if self._queue and not self._full and self._lock.acquire(blocking=False):
+            try:
+                self._send_ready()
+            finally:
+                self._lock.release()
         if threading.current_thread() is self._thread and not self._closed:
             raise DeadlockDetected(
                 f"{name}() was waited for on thread {self._thread.name!r}, which reads its answer: from a done-callback"
