@@ -4,12 +4,41 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from cloister.domain import crew as crews
 from cloister.domain.crew import Crew, Queue
+from cloister.levels.watcher import watcher
 from tests.domain.journal import wait_until
+
+
+def test_crew_without_a_thread_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no thread to give, jobs wait, and run in their order when it has one."""
+    crew, done = Crew(1, "test-starved"), threading.Event()
+    refused = threading.Event()
+    start = threading.Thread.start
+
+    def refuse(self: threading.Thread) -> None:
+        if self.name == "test-starved" and not refused.is_set():
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    watcher.enter()
+    seen: list[int] = []
+    for number in range(3):
+        crew.run(partial(seen.append, number))
+    assert crew.starved
+    refused.set()
+    wait_until(lambda: not crew.starved)
+    crew.run(done.set)
+    assert done.wait(10)
+    assert seen == [0, 1, 2]
+    wait_until(lambda: not any(thread.name == "test-starved" for thread in threading.enumerate()))
+    watcher.leave()
+    assert watcher.wait_ended(10)
 
 
 def test_crew_runs_at_most_its_size_at_once_and_its_threads_go() -> None:

@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import cloister
-from cloister.domain.living import DESCRIPTORS
+from cloister.domain.shortage import DESCRIPTORS
 
 IDLE_S = 5.0
 

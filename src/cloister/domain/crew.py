@@ -5,7 +5,7 @@ A crew is a bounded number of daemon threads that come when there is work and go
 exit. `Queue` gives jobs that keep their order, one after the other, on any crew. Any thread may enter.
 
 Where no thread can be started, because the interpreter is ending (3.12 and later refuse then) or the system has none
-left, jobs wait for a thread that runs, or for whoever calls `run_here`.
+left, jobs wait for a thread that runs, for whoever calls `run_here`, or until the system has one again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from collections import deque
 from collections.abc import Callable
 
 from cloister.daemons import daemons
+from cloister.levels.watcher import watcher
 
 __all__ = ["Crew", "Queue", "begin_anew", "run_all_here", "workers"]
 
 IDLE_S = 0.02
 """How long a thread waits for the next job before it goes. Making one costs 50 µs."""
+AGAIN_S = 0.1
+"""How soon it is tried again to start a thread where the system had none left."""
 
 _log = logging.getLogger("cloister")
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
@@ -56,6 +59,18 @@ class Crew:
                     threading.Thread(target=self._work, name=self._name, daemon=daemons()).start()
                 except RuntimeError:
                     self._threads -= 1
+                    if self._threads == 0:
+                        watcher.at(time.monotonic() + AGAIN_S, self._try_again)
+
+    @property
+    def starved(self) -> bool:
+        """Whether jobs wait, and there is no thread for them."""
+        with self._condition:
+            return bool(self._jobs) and not self._threads
+
+    def _try_again(self) -> None:
+        if self.starved:
+            self.run(_nothing)
 
     def run_here(self, timeout: float) -> None:
         """Run what waits on the calling thread, for at most `timeout` seconds and the job that then runs."""
@@ -135,6 +150,10 @@ class Queue:
                 self._size -= size
             _run(job)
             del job
+
+
+def _nothing() -> None:
+    """What is run so that a thread comes."""
 
 
 def _run(job: Callable[[], object]) -> None:

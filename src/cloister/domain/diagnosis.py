@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from cloister.domain import shortage
 from cloister.errors import CannotUnload, DomainCrashed, DomainUnloaded, StartFailed
 from cloister.report import Reason, Report, signal_text
 
@@ -88,7 +89,10 @@ def verdict(report: Report, unloaded: bool, failure: BaseException | None, was_r
         error.__cause__ = failure
         return error
     if not was_ready:
-        said = f": {report.output[-1]}" if report.output else ""
+        last = report.detail.rstrip().splitlines()[-1:] or report.output[-1:]
+        said = f": {last[0]}" if last else ""
+        if shortage.NO_THREAD in said:
+            said += shortage.of_processes()
         return StartFailed(f"domain {report.domain!r} ended before it was ready{said}", report)
     return DomainCrashed(report)
 

@@ -12,7 +12,8 @@ import selectors
 import time
 from typing import TYPE_CHECKING, Any
 
-from cloister.domain import events, start
+from cloister.domain import events, shortage, start
+from cloister.domain.crew import workers
 from cloister.errors import CloisterError, EnvironmentFailed, ProtocolError
 from cloister.levels.watcher import watcher
 from cloister.objects import targets
@@ -186,6 +187,8 @@ class Listener:
         life.tell(events.Connected(life.name, life.process.pid, life.python))
         if not self._set_up:
             self._work(self._send_setup)
+        if workers.starved:
+            self._give_up(RuntimeError(f"{shortage.NO_THREAD} for its set-up{shortage.of_processes()}"))
 
     def _work(self, job: Any) -> None:
         if not self._life.work.put(job, 1):
@@ -198,8 +201,11 @@ class Listener:
             life.preparation.setup["watch"] = life.watching.for_setup()
             life.speaker.send(Kind.SETUP, life.preparation.setup)
         except Exception as error:  # also what a reducer of the user's raises
-            life.failed(error)
-            life.end_for(Reason.START_FAILED, f"{type(error).__name__}: {error}")
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._life.failed(error)
+        self._life.end_for(Reason.START_FAILED, f"{type(error).__name__}: {error}")
 
     def _release(self, dropped: Any) -> None:
         try:

@@ -11,9 +11,7 @@ Any thread may enter.
 from __future__ import annotations
 
 import atexit
-import errno
 import os
-import sys
 import threading
 import time
 from functools import partial
@@ -28,15 +26,12 @@ if TYPE_CHECKING:
     from cloister.domain.life import Life
     from cloister.guest.local import Place
 
-__all__ = ["add", "advice", "all_of_them", "made_here", "remove", "stop_all"]
+__all__ = ["add", "all_of_them", "made_here", "remove", "stop_all"]
 
 KILLED_S = 2.0
 """How long killed processes may take to be gone before the exit goes on without them; the lifeline ends them then."""
 FLUSH_S = 1.0
 """How long the last output and events of all domains may take at interpreter exit."""
-
-DESCRIPTORS = 8
-"""What the first lane, the control channel, the output, the page and the pidfd of one domain take here."""
 
 _lock = threading.RLock()  # a finalizer may make or unload a domain while it is held
 _living: dict[Life, Place | None] = {}
@@ -69,24 +64,6 @@ def made_here() -> list[Life]:
     maker = local.shared()
     with _lock:
         return [life for life, its in _living.items() if its is maker]
-
-
-def advice(error: BaseException) -> str:
-    """What to do where a domain could not be started because descriptors are used up; else empty."""
-    if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
-        return ""
-    with _lock:
-        count = len(_living)
-    limit = ""
-    if sys.platform != "win32" and error.errno == errno.EMFILE:
-        import resource
-
-        limit = f" of {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}"
-    return (
-        f". {count:,} domains live, and each takes about {DESCRIPTORS} descriptors of this process, as a thousand take"
-        f" {1000 * DESCRIPTORS:,}, and more for each thread that calls them; raise the limit{limit} (ulimit -n,"
-        " RLIMIT_NOFILE), or unload domains"
-    )
 
 
 def stop_all() -> None:

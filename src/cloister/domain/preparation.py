@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloister.domain import living, start, temporary
+from cloister.domain import living, shortage, start, temporary
 from cloister.domain.shadow import Shadow
 from cloister.errors import StartFailed
 from cloister.levels.watcher import watcher
@@ -67,7 +67,8 @@ class Preparation:
                 raise
         except (OSError, RuntimeError) as error:
             self.remove()
-            raise StartFailed(f"domain {self._name!r} could not be started: {error}{living.advice(error)}") from error
+            advice = shortage.advice(error, len(living.all_of_them()))
+            raise StartFailed(f"domain {self._name!r} could not be started: {error}{advice}") from error
 
     def _spawn(self) -> tuple[Process | Inside, Page | None, LaneEnd]:
         if self._options.level == "process":
