@@ -38,7 +38,7 @@ def _interpreters() -> int:
     """How many interpreters this process has."""
     if sys.version_info < (3, 14):
         return 1
-    from concurrent import interpreters
+    from concurrent import interpreters  # type: ignore[attr-defined,unused-ignore]  # there from 3.14 on
 
     return len(interpreters.list_all())
 

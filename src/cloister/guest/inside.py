@@ -147,8 +147,8 @@ class _Inside(Guest):
         self._peer.threads.wait_ended(self._own_control.thread)
         self._service.forget()
         self._end_services()
-        self._peer.exports.clear()
         self._own_control.leave()
+        self._peer.exports.clear()  # after the last release of the host; leases end with what they are for
 
     def _stop(self) -> None:
         """Let all threads go. One that waits for a domain that code here has made goes on when that has ended."""
