@@ -25,8 +25,8 @@ NOT_CORE += [
 CORE = ["--core", "-m", "not slow", *(f"--ignore=tests/{place}" for place in NOT_CORE)]
 
 # Most tests wait for another process much of their time, so there are two workers for each processor. The tests of one
-# file stay together and share its fixtures.
-SIDE_BY_SIDE = ["-n", str(min(2 * (os.cpu_count() or 1), 8)), "--dist=loadfile"]
+# file stay together and share its fixtures, and files keep their order: by size, one long test would come last, alone.
+SIDE_BY_SIDE = ["-n", str(min(2 * (os.cpu_count() or 1), 8)), "--dist=loadfile", "--no-loadscope-reorder"]
 
 # More failures than these are not the fault of a busy machine.
 MOST_AGAIN = 5
