@@ -1,0 +1,65 @@
+"""`cloister.lanes.outgoing`: frames leave in their order, together where they may; none stays behind a full pipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from cloister.lanes.outgoing import Outgoing, Wake
+from cloister.pipes.duplex import LaneEnd, lane_pair
+
+
+@pytest.fixture
+def lane() -> Iterator[tuple[LaneEnd, LaneEnd]]:
+    """Both ends of a lane."""
+    ends = lane_pair()
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def test_held_frames_leave_with_the_next_one(lane: tuple[LaneEnd, LaneEnd]) -> None:
+    """What is put with `more` is written by the next put, in one piece with it."""
+    host, guest = lane
+    out = Outgoing(guest.writer, lambda: None)
+    out.put([b"one,"], more=True)
+    assert out.holds
+    out.put([b"two,", memoryview(b"three")])
+    assert not out.holds
+    assert os.read(host.reader, 100) == b"one,two,three"
+
+
+def test_full_pipe_asks_to_be_pushed_again(lane: tuple[LaneEnd, LaneEnd]) -> None:
+    """Whoever finds the pipe full, with a put or a push, asks for a push; nothing is lost or changes its place."""
+    host, guest = lane
+    asked: list[bool] = []
+    out = Outgoing(guest.writer, lambda: asked.append(True))
+    frames = [bytes([number]) * 30_000 for number in range(20)]
+    for frame in frames:
+        out.put([frame], more=True)
+    assert not asked
+    out.push()
+    assert asked
+    assert out.unsent
+    out.put([b"end"])
+    heard = b""
+    while out.unsent:
+        heard += os.read(host.reader, 1 << 20)
+        out.push()
+    heard += os.read(host.reader, 1 << 20)
+    assert heard == b"".join(frames) + b"end"
+
+
+def test_wake_is_heard_each_time_after_it_was_taken() -> None:
+    """One byte lies in the pipe however often is woken; a wake after `taken` is a new one."""
+    wake = Wake()
+    try:
+        for _ in range(3):
+            wake.wake()
+            wake.wake()
+            assert os.read(wake.reader, 10) == b"\0"
+            wake.taken()
+    finally:
+        wake.close()
