@@ -14,7 +14,7 @@ import attrs
 import msgspec
 import pydantic
 
-from cloister.errors import MarshalError, ProtocolError
+from cloister.errors import MarshalError
 from cloister.wire.packing import Packing
 from cloister.wire.registry import Registry
 from cloister.wire.values import Codec
