@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
+import sys
 import warnings
 from typing import Any
 
@@ -66,7 +68,8 @@ def test_call_of_a_method_is_taken_as_a_coroutine_and_as_a_future(run: Run, limi
                 await asyncio.create_task(letters.nowhere())
             with pytest.raises(KeyError):
                 await asyncio.create_task(letters.pop("z"))
-            assert asyncio.iscoroutinefunction(told.wait)
+            known = inspect.iscoroutinefunction if sys.version_info >= (3, 12) else asyncio.iscoroutinefunction
+            assert known(told.wait)
             begun = told.set()
             assert asyncio.isfuture(begun)
             async with asyncio.timeout(30):
