@@ -38,6 +38,17 @@ def test_long_silence_is_told_once_with_its_cause(vitals: Vitals, state: str, cp
     assert vitals.look(110.0, cpu, state) is None
 
 
+def test_guest_that_was_ready_and_never_beat_is_judged() -> None:
+    """S07: code that keeps even the first beat away is told like any other silence; a start is not judged."""
+    signs = Vitals(DOG, 100.0)
+    assert signs.look(500.0, 5.0, "R") is None
+    signs.began(500.0)
+    assert signs.look(506.9, 5.0, "R") is None
+    silent = signs.look(507.0, 5.0, "R")
+    assert silent is not None
+    assert (silent.why, silent.missed) == ("busy", 3)
+
+
 def test_debugged_process_is_not_judged(vitals: Vitals) -> None:
     """S07: a process that a tracer holds is never called unresponsive."""
     assert vitals.look(500.0, 5.0, "t") is None

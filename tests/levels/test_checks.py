@@ -228,7 +228,7 @@ def test_memory_is_back_after_unloading(level: str, modules: None) -> None:
 
     def once() -> int:
         with Domain("grown", level=level) as domain:
-            domain.call("proving:grow", 40)
+            domain.call("proving:grow", 96)
             domain.call("conformance:echo", bytearray(8 * 2**20))
             taken = resident()
         gc.collect()
@@ -241,7 +241,8 @@ def test_memory_is_back_after_unloading(level: str, modules: None) -> None:
     before = resident()
     taken = once()
     wait_until(lambda: resident() - before <= before / 20, JOIN_S)
-    assert (taken - before >= 36 * 1024) == (level != "process")
+    # What was sent takes some memory here at every level: what waits in shared memory is mapped by both.
+    assert (taken - before >= 92 * 1024) == (level != "process")
 
 
 def test_a_relative_configuration_is_of_the_base(make: Make, tmp_path: Path) -> None:

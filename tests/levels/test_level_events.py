@@ -89,11 +89,11 @@ def test_every_exception_is_told_where_it_was_asked_for(make: Make, level: str) 
     if sys.version_info < (3, 12):
         pytest.skip("needs Python 3.12")
     seen = Journal()
-    domain = make(on={events.ExceptionRaised: seen.write})
+    domain = make(on={events.ExceptionRaised: seen.write, events.Exited: seen.write})
     for number in range(3):
         domain.call("happenings:catch", f"caught {number}")
-    seen.wait_for(events.ExceptionRaised, 30, 3)
     domain.unload()
+    seen.wait_for(events.Exited, 30)
     told = [event for event in seen.of(events.ExceptionRaised) if "caught" in event.message]
     assert [(event.kind, event.message, event.function) for event in told] == [
         ("builtins.KeyError", f"'caught {number}'", "catch.<locals>.deep") for number in range(3)

@@ -40,6 +40,7 @@ def describe_as(proxy: Any, *plain: Any) -> Any:
 
 def release(*dropped: Any) -> None:
     """Release what may never have been sent."""
+    gc.unfreeze()  # what a template has made is hidden from the collector
     control: Any = next(each for each in gc.get_objects() if type(each).__name__ == "Control")
     control.send(Kind.RELEASE, list(dropped))
 

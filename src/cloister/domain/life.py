@@ -307,6 +307,7 @@ class Life:
                 return
             self.state, self._was_ready = State.READY, True
             self.moments.moved()
+            self.guard.vitals.began(time.monotonic())
             self.tell(events.Ready(self.name, self.process.pid))  # before `Unloading`, which another thread may begin
 
     def built(self) -> None:

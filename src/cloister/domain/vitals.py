@@ -37,6 +37,8 @@ class Vitals:
         self.unresponsive = False
         self.running: list[tuple[int, int]] = []
         """(lane, number) of each call that the guest served at its last beat."""
+        self.ready = False
+        """Since it has said so, beats are owed, also where none has come yet."""
         self.suspended = False
         """While it is, no beat is owed."""
         self._untaken: set[tuple[int, int]] = set()
@@ -51,6 +53,11 @@ class Vitals:
     def resume(self, now: float) -> None:
         """Owe beats again, from now on."""
         self.suspended, self._last_beat = False, now
+
+    def began(self, now: float) -> None:
+        """Owe beats from now on: the guest is ready. What it does next may keep even the first beat away."""
+        self.ready = True
+        self._last_beat = max(self._last_beat, now)
 
     def due(self) -> float:
         """When to look again."""
@@ -80,7 +87,7 @@ class Vitals:
         `cpu_seconds` is what the process has used in all, None where it is not known; `state` is the kernel's letter
         for the process: ``T`` stopped, ``t`` held by a debugger. Returns what to tell, or None.
         """
-        if not self.beats:
+        if not self.beats and not self.ready:
             return None  # it is starting, which has a time-out of its own
         if self.unresponsive or now < self.due() or self.suspended or state == "t":
             return None

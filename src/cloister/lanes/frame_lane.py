@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import CallCancelled, ProtocolError
@@ -300,6 +301,6 @@ def _close_all(descriptors: list[int]) -> None:
     """
     while descriptors:
         try:
-            deque(map(os.close, iter(descriptors.pop, None)), 0)
+            deque(map(os.close, map(list.pop, repeat(descriptors, len(descriptors)))), 0)
         except (IndexError, OSError):
-            pass  # all are closed; or one was closed already by the end of the peer
+            pass  # a finalizer came in between and has closed some; or one was closed by the end of the peer
