@@ -37,6 +37,7 @@ __all__ = [
     "options_beside",
     "options_down",
     "seconds_from_0",
+    "serves",
     "strand",
     "timeout",
     "timeout_or_none",
@@ -137,6 +138,11 @@ def logical_thread() -> int:
     if not number:
         number = _own.number = _new_number()
     return number
+
+
+def serves() -> bool:
+    """Whether this context serves a logical thread, or is a strand of its own: so its thread may run others too."""
+    return _served.get() != 0
 
 
 def strand() -> int:

@@ -9,6 +9,9 @@ resource. Here is no lock and no clock: one thread at a time may enter. The grap
 free, where its wait has an end by itself, or where any strand that has a place can go on. A wait after which its strand
 could not go on is a deadlock. It can only begin with a wait, so only that is looked at; and it is one for certain: no
 strand of the chain can ever move.
+
+A wait *afar* is one in another process, which tells of it. It may be over and nobody has heard that yet, so it counts
+only where it is asked for: `stuck` gives a suspicion then, and nothing for certain.
 """
 
 from __future__ import annotations
@@ -37,12 +40,17 @@ class Resource:
         return self.holders.total() >= self.places
 
 
+_NOTHING: tuple[Resource | None, bool] = (None, False)
+
+
 class WaitGraph:
     """Who has what, and who waits for what."""
 
     def __init__(self) -> None:
         self._waits: dict[Hashable, tuple[Resource, bool]] = {}
         """What each strand waits for, and whether that has an end by itself."""
+        self.afar: dict[Hashable, Resource] = {}
+        """What strands wait for in other processes, without an end."""
 
     def hold(self, resource: Resource, strand: Hashable) -> None:
         """A strand has got a place, and waits no more."""
@@ -75,20 +83,23 @@ class WaitGraph:
         """A strand waits no more, and has got nothing."""
         self._waits.pop(strand, None)
 
-    def stuck(self, strand: Hashable, whatever_ends: bool = False) -> list[tuple[Hashable, Resource]]:
+    def stuck(
+        self, strand: Hashable, whatever_ends: bool = False, afar: bool = False
+    ) -> list[tuple[Hashable, Resource]]:
         """The strands that a strand waits for and that wait themselves; empty where it can go on.
 
-        `whatever_ends`: as if no wait had an end by itself.
+        `whatever_ends`: as if no wait had an end by itself. `afar`: as if the waits in other processes still were.
         """
         chain: list[tuple[Hashable, Resource]] = []
         seen = {strand}
         ahead = [strand]
         while ahead:
             current = ahead.pop()
-            wait = self._waits.get(current)
-            if wait is None:
+            resource, ends = self._waits.get(current, _NOTHING)
+            if resource is None and afar:
+                resource = self.afar.get(current)
+            if resource is None:
                 return []  # it runs
-            resource, ends = wait
             if (ends and not whatever_ends) or not resource.full:
                 return []
             chain.append((current, resource))

@@ -2,23 +2,85 @@
 
 Whoever hands out something exclusive says so here: `hold` and `release` for each place, `waiting` around each wait. The
 rule is in `cloister.waiting`. Any thread may enter, a finalizer in the middle of it too; nothing here waits.
+
+**Waits afar.** A guest tells of a wait inside of it that has become long (`cloister.long_waits`), and when that is
+over. By then it may be over already; so a circle with such waits is a *suspicion*, and each of them is asked for once
+more. A guest says yes only where that wait has never ended since it was told. So when the last one has said yes, all
+waits of the circle were there at one moment, the one in which the suspicion came up; and a circle that was there once
+stays. Then one wait afar, that with which the circle closed or else the newest, is refused. What is refused counts no
+more at once, so that no second wait is refused for the same circle.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from cloister import calling
 from cloister.errors import DeadlockDetected
 from cloister.waiting import Resource, WaitGraph
 
-__all__ = ["Resource", "chain_in_words", "expect", "hold", "leave", "release", "settle", "strand_in_words", "waiting"]
+__all__ = [
+    "FarWait",
+    "Resource",
+    "chain_in_words",
+    "confirm",
+    "expect",
+    "hold",
+    "leave",
+    "leave_afar",
+    "release",
+    "settle",
+    "strand_in_words",
+    "wait_afar",
+    "waiting",
+]
+
+
+class FarWait(Resource):
+    """A wait in another process, and what it is for: something with one place, held by others of that process."""
+
+    __slots__ = ("ask", "refuse", "strand")
+
+    def __init__(
+        self,
+        name: str,
+        strand: int,
+        holders: Iterable[int],
+        ask: Callable[[int], None],
+        refuse: Callable[[str], None],
+    ) -> None:
+        """`ask` asks whether it is still there, with a number for `confirm`; `refuse` lets it raise with these words.
+
+        Neither may wait.
+        """
+        super().__init__(name, 1)
+        self.strand = strand
+        self.holders.update(holders)
+        self.ask, self.refuse = ask, refuse
+
+
+class _Suspicion:
+    """A circle that is one if all its waits afar are still there."""
+
+    __slots__ = ("far", "open", "strand")
+
+    def __init__(self, strand: Hashable, far: list[FarWait]) -> None:
+        self.strand = strand
+        """With whose wait it closed."""
+        self.far = frozenset(far)
+        self.open = set(far)
+        """Those that have not been confirmed."""
+
 
 _lock = threading.RLock()  # a finalizer may call while it is held
 _graph = WaitGraph()
+_suspicions: dict[int, _Suspicion] = {}
+"""By the number of the question."""
+_questions = itertools.count(1)
 
 
 def hold(resource: Resource, strand: int | None = None) -> int:
@@ -63,13 +125,91 @@ def waiting(resource: Resource, ends: bool, strand: int | None = None) -> Iterat
     with _lock:
         stuck = _graph.wait(resource, waiter, ends)
         words = chain_in_words(stuck) if stuck else ""
+        questions = _suspect(waiter) if _graph.afar and not (ends or words) else []
     if words:
         raise DeadlockDetected(words)
     try:
+        _ask(questions)
         yield
     finally:
         with _lock:
             _graph.leave(waiter)
+
+
+def wait_afar(wait: FarWait) -> None:
+    """A strand waits in another process, and that wait has no end by itself. It takes the place of one before it."""
+    with _lock:
+        before = _graph.afar.get(wait.strand)
+        if isinstance(before, FarWait):
+            leave_afar(before)
+        _graph.afar[wait.strand] = wait
+        questions = _suspect(wait.strand)
+    _ask(questions)
+
+
+def leave_afar(wait: FarWait) -> None:
+    """A wait in another process is over, or not what it was. Does nothing where that is known."""
+    with _lock:
+        if _graph.afar.get(wait.strand) is wait:
+            del _graph.afar[wait.strand]
+        for question, suspicion in list(_suspicions.items()):
+            if wait in suspicion.far:
+                _suspicions.pop(question, None)
+
+
+def confirm(wait: FarWait, question: int) -> None:
+    """A wait in another process was still there when this was asked. Where that was the last doubt, one is refused."""
+    with _lock:
+        suspicion = _suspicions.get(question)
+        if suspicion is None:
+            return
+        suspicion.open.discard(wait)
+        if suspicion.open:
+            return
+        del _suspicions[question]
+        refused, words = _judge(suspicion)
+    if refused is not None:
+        refused.refuse(words)
+
+
+def _suspect(strand: Hashable) -> list[tuple[FarWait, int]]:
+    """Look whether a circle closes with the wait of a strand; return the questions to ask. The lock is held."""
+    for question, before in list(_suspicions.items()):
+        if before.strand == strand:
+            _suspicions.pop(question, None)
+    chain = _circle(strand)
+    far = _far(chain)
+    if not far:
+        return []
+    question = next(_questions)
+    _suspicions[question] = _Suspicion(strand, far)
+    return [(wait, question) for wait in far]
+
+
+def _far(chain: list[tuple[Hashable, Resource]]) -> list[FarWait]:
+    return [resource for _, resource in chain if isinstance(resource, FarWait)]
+
+
+def _ask(questions: list[tuple[FarWait, int]]) -> None:
+    for wait, question in questions:
+        wait.ask(question)
+
+
+def _judge(suspicion: _Suspicion) -> tuple[FarWait | None, str]:
+    """Choose the wait to be refused, with the words; None where the circle is gone. The lock is held."""
+    newest_first = [wait for wait in reversed(_graph.afar.values()) if isinstance(wait, FarWait)]
+    for wait in sorted(newest_first, key=lambda wait: wait.strand != suspicion.strand):
+        chain = _circle(wait.strand) if wait in suspicion.far else []
+        if chain and suspicion.far.issuperset(_far(chain)):
+            leave_afar(wait)
+            return wait, chain_in_words(chain)
+    return None, ""
+
+
+def _circle(strand: Hashable) -> list[tuple[Hashable, Resource]]:
+    """The strands that can't go on while this one can't, itself first, where it is one of a circle; else empty."""
+    chain = _graph.stuck(strand, afar=True)
+    return chain if any(strand in resource.holders for _, resource in chain) else []
 
 
 def chain_in_words(chain: list[tuple[Hashable, Resource]]) -> str:
@@ -95,6 +235,7 @@ def _begin_anew() -> None:
     """A forked child has one strand, and none of what its parent's strands have."""
     global _lock, _graph
     _lock, _graph = threading.RLock(), WaitGraph()
+    _suspicions.clear()
 
 
 if hasattr(os, "register_at_fork"):

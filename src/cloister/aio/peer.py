@@ -282,6 +282,10 @@ class LoopPeer(GuestPeer):
                 return call
         return None
 
+    def strands(self) -> set[int]:
+        """As of every peer; with the calls of loops."""
+        return super().strands().union(*(lane.strands for lane in list(self._loops.values())))
+
     def given_up(self, strand: int) -> bool:
         """Whether this strand is a call of a loop that nobody waits for any more."""
         return strand != 0 and any(strand in lane.left for lane in list(self._loops.values()))

@@ -25,6 +25,7 @@ from typing import Final
 
 from cloister import waits
 from cloister.errors import CallTimeout
+from cloister.long_waits import LongWait
 
 __all__ = ["Pass", "Turn"]
 
@@ -74,7 +75,8 @@ class Turn:
         self._guard = threading.RLock()
         self._inside: list[Pass] = []
         self._waiting: deque[Pass] = deque()
-        self._place = _Place(self, f"synchronized turn {next(_numbers)} (one at a time)")
+        self._number = next(_numbers)
+        self._place = _Place(self, f"synchronized turn {self._number} (one at a time)")
         _turns.add(self)
 
     @property
@@ -107,12 +109,21 @@ class Turn:
             wait = waits.waiting(self._place, limit is not None, own.strand) if alone else contextlib.nullcontext()
             wait.__enter__()
             self._waiting.append(own)
+        long = LongWait(self._number, own.strand, lambda: self._before(own))
         try:
             while not gate.acquire(timeout=_slice(limit)):
-                if limit is not None and time.monotonic() >= limit:
+                if limit is None and alone:
+                    long.look()
+                elif limit is not None and time.monotonic() >= limit:
                     raise CallTimeout(f"the time for the call was up while it waited for its turn{where}")
         finally:
+            long.over()
             wait.__exit__(None, None, None)
+
+    def _before(self, own: Pass) -> tuple[int, ...]:
+        """The strands that are inside while this one waits; none where it does not. Without the guard: who has that
+        may be a finalizer, and the control thread asks."""
+        return self.holders if own in tuple(self._waiting) else ()
 
     def leave(self, own: Pass) -> None:
         """Go out, or wait no longer. Ignored where it is not there."""

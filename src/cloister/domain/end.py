@@ -113,6 +113,7 @@ class End:
         for fd in (process.control.fileno(), *process.output, process.pidfd):
             watcher.unwatch(fd)
         life.has_ended(report)
+        life.waits.end()
         life.guest_threads.close()
         life.peer.end(life.error)
         life.speaker.close()

@@ -62,7 +62,7 @@ _ASKED = Asked()
 class _Here:
     """What a thread has of one domain."""
 
-    __slots__ = ("begins", "holds", "lane", "told")
+    __slots__ = ("begins", "holds", "lane", "serves", "told")
 
     def __init__(self) -> None:
         self.lane: CallLane | None = None
@@ -72,6 +72,8 @@ class _Here:
         """Where lanes are limited: how many it has taken."""
         self.begins: Submitted | None = None
         """Where lanes are limited: the submitted call that this thread is about to make."""
+        self.serves = False
+        """Whether it runs for logical threads that are not its own: one after the other on one lane."""
         self.told: CallLane | None = None
         """Where lanes are limited: the lane on which its one-way calls went."""
 
@@ -125,8 +127,10 @@ class GuestPeer(Peer):
                 return self._call_first(target, name, args, kwargs, flags, limit)
             here.lane = None
             try:
-                if limit is not None or travel.noted or TRACER in modules:
-                    return lane.call(target, name, args, kwargs, calling.options_down(limit, name), flags, limit)
+                if limit is not None or here.serves or travel.noted or TRACER in modules:
+                    introduced = lane if here.serves else None
+                    options = calling.options_down(limit, name, introduced)
+                    return lane.call(target, name, args, kwargs, options, flags, limit)
                 return lane.call(target, name, args, kwargs, None, flags, None)
             finally:
                 here.lane = lane
@@ -141,6 +145,7 @@ class GuestPeer(Peer):
         """Call from a thread that has no lane at this moment, or whose lane is over."""
         here = self._per_thread.here
         submitted, here.begins = here.begins, None
+        here.serves = calling.serves()
         lane = self._acquire(limit)
         try:
             if submitted is not None:
@@ -360,6 +365,11 @@ class GuestPeer(Peer):
         """The names of the calls that this program waits for at this moment."""
         named = tuple(name for lane in self._every_lane() for name in (list(lane.calling) or lane.lost))
         return (*named, *(name for shared in list(self._shared) for name in shared.waiting))
+
+    def strands(self) -> set[int]:
+        """The strands that have a call open in the guest, or belong to threads of its own that have called."""
+        lanes = (lane for lane in self._every_lane() if lane.watched or lane.conversation.waiting)
+        return {lane.strand or lane.logical for lane in lanes}.union(*(shared.strands for shared in list(self._shared)))
 
     def outstanding(self) -> list[tuple[int, int]]:
         """(lane, number) of each call that a thread of this program waits for; of nested ones the innermost."""

@@ -30,6 +30,7 @@ from cloister.domain.farewell import Farewell
 from cloister.domain.guard import DUMP_S, Guard
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.guest_threads import GuestThreads
+from cloister.domain.guest_waits import GuestWaits
 from cloister.domain.listener import Listener
 from cloister.domain.moments import Moments
 from cloister.domain.output import Output
@@ -118,6 +119,7 @@ class Life:
         self.guard = Guard(self)
         self.guest_threads = guest_threads(self)
         self.stops = Stops(self)
+        self.waits = GuestWaits(self)
         self.farewell = Farewell(self)
         self.suspension = Suspension(self)
         self._end = End(self)

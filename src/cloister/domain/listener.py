@@ -139,6 +139,12 @@ class Listener:
             case Kind.OVER:
                 lane, number = body
                 life.stops.over(int(lane), int(number))
+            case Kind.WAIT:
+                number, *wait = body
+                life.waits.heard(int(number), wait)
+            case Kind.STILL:
+                number, question = body
+                life.waits.stands(int(number), int(question))
             case Kind.FAREWELL:
                 life.farewell.heard(bool(body[0]))
             case Kind.UNLOAD:

@@ -19,6 +19,7 @@ import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cloister import long_waits
 from cloister.environments import locks
 from cloister.errors import EnvironmentFailed
 from cloister.guest import departure, descriptors, interrupts, lifeline, local, main_loop, preloading
@@ -193,8 +194,10 @@ class Guest:
         self._tell_host()
 
     def _tell_host(self) -> None:
-        """Let the host hear the logs of this interpreter, what its threads raise, and what it does not find."""
+        """Let the host hear the logs of this interpreter, what its threads raise, and what it does not find, and who
+        waits for long."""
         self.hear()
+        long_waits.connect(partial(self._control.send, Kind.WAIT))
         logging.getLogger().setLevel(self._setup["log_level"])
         self._service.watch(self._setup["watch"])
 

@@ -20,6 +20,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cloister import long_waits
 from cloister.guest import descriptors, local
 from cloister.guest.host_segments import HostSegments
 from cloister.guest.interrupts import IMPORT_S, INTERRUPT
@@ -273,6 +274,14 @@ class Control:
                 self._peer.arrivals.forget(body[0])
             case Kind.RELEASE:
                 self._peer.exports.release(body[0])
+            case Kind.STILL:
+                number, question = body
+                if long_waits.stands(number):
+                    self.send(Kind.STILL, number, question)
+                else:
+                    self.send(Kind.WAIT, number)
+            case Kind.DEADLOCK:
+                long_waits.refuse(body[0], str(body[1]))
             case Kind.FAREWELL:
                 self._notices.farewell()
             case Kind.STOP:

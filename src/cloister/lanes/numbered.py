@@ -48,6 +48,8 @@ class Numbered(Future[Any]):
         self._made: threading.Condition | None = None
         self.number = number
         self.name = name
+        self.strand = 0
+        """Which strand it is; see `calling`. 0 where that was not said."""
         self.kill_after = calling.kill_after.get()
         """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
         self.on_part: Callable[[Any], object] | None = None

@@ -158,6 +158,8 @@ class SharedLane:
             # From here on a finalizer may submit as well: it finds this call numbered, and comes after it.
             self._ready[number] = data
             future = ledger.waiting[number] = Numbered(self, number, name)
+            if options is not None:
+                future.strand = options.get("strand", 0)
             if prepare is not None:
                 prepare(future)
             if deadline is not None:
@@ -221,6 +223,11 @@ class SharedLane:
     def waiting(self) -> list[str]:
         """The names of the calls that wait for their answers."""
         return [future.name for future in list(self._ledger.waiting.values())]
+
+    @property
+    def strands(self) -> set[int]:
+        """The strands of the calls that wait for their answers."""
+        return {future.strand for future in list(self._ledger.waiting.values())}
 
     def _wait_for_room(self, name: str, deadline: float | None) -> None:
         if len(self._queue) > MAX_QUEUED_BYTES and threading.current_thread() is not self._thread:

@@ -47,6 +47,10 @@ NO_DESCRIPTOR     33  host            [[token, …]]: close these, where no refe
 FAREWELL          34  both            of the host []: STOP follows, run the handlers of that; of the guest [wants]: it
                                       has such handlers, true, or they have run, false
 UNLOAD            35  guest           []: unload this domain
+WAIT              36  guest           [wait, strand, [strand that has it, …], turn]: a strand has waited for a turn for
+                                      a while, and has no time limit; [wait]: that is over, or not as it was
+STILL             37  both            of the host [wait, question]: is it as it was told? Of the guest the same: it is
+DEADLOCK          38  host            [wait, text]: it can never end; raise this in it
 =============  =====  ==============  =========================================================================
 
 Options of a call, all optional and each sent only when it is used: ``"left"``, the time left in ns; ``"logical"``, the
@@ -98,6 +102,9 @@ class Kind(IntEnum):
     NO_DESCRIPTOR = 33
     FAREWELL = 34
     UNLOAD = 35
+    WAIT = 36
+    STILL = 37
+    DEADLOCK = 38
     SEGMENT = 42
     WANT_SEGMENT = 43
     HAVE_SEGMENT = 44
