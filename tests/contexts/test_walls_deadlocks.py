@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,8 +21,6 @@ JOIN_S = 30.0
 def domains() -> Iterator[list[cloister.Domain]]:
     """Three domains that find the hotel, for the tests of this module."""
     made = [cloister.Domain(f"hotels {number}", setup=cloister.Setup(path=[MODULES])) for number in range(3)]
-    for domain in made:  # its lane stays open as long as the domain
-        assert domain.submit("troubles:add", 1, 1).result(JOIN_S) == 2
     yield made
     for domain in made:
         domain.unload()
@@ -57,15 +56,12 @@ def in_a_circle(brokers: list[Any]) -> list[Callable[[], object]]:
 
         return own.call(up)
 
-    return [
-        lambda own=own, following=following: work(own, following)  # type: ignore[misc]
-        for own, following in zip(brokers, [*brokers[1:], brokers[0]], strict=True)
-    ]
+    return [partial(work, *pair) for pair in zip(brokers, [*brokers[1:], brokers[0]], strict=True)]
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_threads_that_want_each_others_objects_in_several_domains(domains: list[cloister.Domain], count: int) -> None:
-    """O02: a circle through two, and through three domains: one call is told the chain, and the others go on."""
+    """A circle through two, and through three domains: one call is told the chain, and the others go on."""
     brokers = [domain.create("hotel:HotelBroker") for domain in domains[:count]]
     outcomes = run_all(in_a_circle(brokers))
     (error,) = [outcome for outcome in outcomes if not isinstance(outcome, int)]
@@ -90,7 +86,7 @@ class Desk:
 
 
 def test_circle_through_a_context_of_the_host(domains: list[cloister.Domain]) -> None:
-    """O02: where one object of the circle is the host's, the call in the guest is told."""
+    """Where one object of the circle is the host's, the call in the guest is told."""
     broker, desk = domains[0].create("hotel:HotelBroker"), Desk()
     outcomes = run_all(in_a_circle([broker, desk]))
     (error,) = [outcome for outcome in outcomes if not isinstance(outcome, int)]
@@ -100,7 +96,7 @@ def test_circle_through_a_context_of_the_host(domains: list[cloister.Domain]) ->
 
 
 def test_circle_through_a_domain_that_takes_one_call_at_a_time(domains: list[cloister.Domain]) -> None:
-    """O02: the place of a limited domain and a turn in another one make a circle too."""
+    """The place of a limited domain and a turn in another one make a circle too."""
     broker = domains[0].create("hotel:HotelBroker")
     met = threading.Barrier(2, timeout=JOIN_S)
     with cloister.Domain("narrow", setup=cloister.Setup(path=[MODULES]), max_concurrency=1) as narrow:
@@ -118,21 +114,23 @@ def test_circle_through_a_domain_that_takes_one_call_at_a_time(domains: list[clo
         assert narrow.call("troubles:add", 1, 1) == 2
 
 
-def test_submitted_calls_in_a_circle(domains: list[cloister.Domain]) -> None:
-    """O02: submitted calls are strands of their own, and a circle of them is found as well."""
-    brokers = [domain.create("hotel:HotelBroker") for domain in domains[:2]]
+def test_submitted_calls_in_a_circle() -> None:
+    """Submitted calls are strands of their own, and a circle of them is found as well."""
     met = threading.Barrier(2, timeout=JOIN_S)
 
     def submit(own: Any, other: Any) -> Any:
         return cloister.submit(own.call, lambda: (met.wait(), other.where()[3])[1])
 
-    futures = [submit(*brokers), submit(*reversed(brokers))]
-    errors = [future.exception(JOIN_S) for future in futures]
+    setup = cloister.Setup(path=[MODULES])
+    with cloister.Domain("one", setup=setup) as one, cloister.Domain("two", setup=setup) as two:
+        brokers = [domain.create("hotel:HotelBroker") for domain in (one, two)]
+        futures = [submit(*brokers), submit(*reversed(brokers))]
+        errors = [future.exception(JOIN_S) for future in futures]
     assert sorted(type(error).__name__ for error in errors) == ["DeadlockDetected", "NoneType"]
 
 
 def test_objects_taken_in_one_order_are_no_circle(domains: list[cloister.Domain]) -> None:
-    """O02: however long the turns take and whoever waits for whom, no call is refused where none is in a circle."""
+    """However long the turns take and whoever waits for whom, no call is refused where none is in a circle."""
     brokers = [domain.create("hotel:HotelBroker") for domain in domains]
     draw = random.Random(7)
     plans = [sorted(draw.sample(range(3), draw.choice([2, 3]))) for _ in range(8)]
@@ -146,11 +144,11 @@ def test_objects_taken_in_one_order_are_no_circle(domains: list[cloister.Domain]
         assert isinstance(result, int)
         return result
 
-    assert run_all([lambda plan=plan: [take(plan), take(plan)] for plan in plans]) == [[1, 1]] * 8  # type: ignore[misc]
+    assert run_all([partial(take, plan) for plan in plans]) == [1] * 8
 
 
 def test_guest_that_dies_while_it_waits(domains: list[cloister.Domain]) -> None:
-    """O02: the end of a domain ends its waits: nobody is refused for them, and what waited for them goes on."""
+    """The end of a domain ends its waits: nobody is refused for them, and what waited for them goes on."""
     from cloister import waits
 
     broker = domains[0].create("hotel:HotelBroker")
@@ -158,8 +156,12 @@ def test_guest_that_dies_while_it_waits(domains: list[cloister.Domain]) -> None:
     with cloister.Domain("mortal", setup=cloister.Setup(path=[MODULES])) as mortal:
         other = mortal.create("hotel:HotelBroker")
 
+        def stay() -> bool:
+            inside.set()
+            return release.wait(JOIN_S)
+
         def hold() -> object:
-            return other.call(lambda: (inside.set(), release.wait(JOIN_S))[1])
+            return other.call(stay)
 
         def wait() -> object:
             assert inside.wait(JOIN_S)
@@ -180,7 +182,7 @@ def test_guest_that_dies_while_it_waits(domains: list[cloister.Domain]) -> None:
 
 
 def test_lane_speaks_for_one_strand_after_the_other(domains: list[cloister.Domain]) -> None:
-    """O02: a thread of the host that serves several threads of a guest is known in other domains as each of them."""
+    """A thread of the host that serves several threads of a guest is known in other domains as each of them."""
     first, second = domains[:2]
     seen: list[tuple[int, int]] = []
 
