@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import cloister
-from cloister.domain import events
+from cloister.domain import events, start
 from cloister.domain.domain import Domain
 from cloister.domain.setup import Setup, Watchdog
 from cloister.domain.state import State
@@ -349,3 +350,19 @@ def test_guest_without_descriptors_says_why_it_serves_no_further_lane(make: Make
     journal.wait_for(events.UnhandledException)
     (event,) = journal.of(events.UnhandledException)
     assert "no descriptor left for a lane" in str(event.error)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, LookupError])
+def test_no_folder_is_left_where_a_start_is_torn(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Whatever a start ends with, it is raised as it is, and the temporary folder goes."""
+
+    def torn(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(start, "spawn_guest", torn)
+    with pytest.raises(error):
+        make(setup=Setup(temp=True))
+    assert not list(tmp_path.iterdir())

@@ -56,3 +56,13 @@ def test_what_was_printed_without_an_end_of_line_is_heard(domain: Domain) -> Non
     domain.on(cloister.events.Output, lambda event: heard.append(event.line))
     domain.unload()
     assert heard == ["half a line"]
+
+
+def test_one_object_that_has_gone_keeps_no_file_from_being_written(domain: Domain, tmp_path: Path) -> None:
+    """Files are found among all objects, also where one of those raises when it is asked what it is."""
+    plain = tmp_path / "plain.txt"
+    domain.call("leaving:keep_open", str(plain), "text")
+    domain.exec("import sys, weakref; gone = type('Gone', (), {})(); proxy = weakref.proxy(gone); del gone")
+    domain.exec("sys.stdout = type('Rubbish', (), {})()")  # and what took the place of a stream is none
+    domain.unload()
+    assert plain.read_text() == "text"

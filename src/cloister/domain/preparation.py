@@ -56,7 +56,8 @@ class Preparation:
     def begin(self) -> tuple[Process | Inside, Page | None, LaneEnd]:
         """Let the guest begin: its process, the page shared with it, the host's end of its first lane.
 
-        The watcher runs for it from then on. Raises StartFailed; nothing is left then.
+        The watcher runs for it from then on. Raises StartFailed; nothing is left then, nor where it is
+        interrupted.
         """
         try:
             watcher.enter()
@@ -65,10 +66,13 @@ class Preparation:
             except BaseException:
                 watcher.leave()
                 raise
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             self.remove()
             advice = shortage.advice(error, len(living.all_of_them()))
             raise StartFailed(f"domain {self._name!r} could not be started: {error}{advice}") from error
+        except BaseException:
+            self.remove()
+            raise
 
     def _spawn(self) -> tuple[Process | Inside, Page | None, LaneEnd]:
         if self._options.level == "process":

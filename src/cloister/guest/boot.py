@@ -165,6 +165,7 @@ class Guest:
             while not main.stopping and (offer := self._lanes.get()) is not None:
                 if offer.accept():
                     self._peer.serve_lane(offer.number, offer.end, main)
+            main.past_stop = True  # it may not have been told by the signal, which is not to tear the exit hooks
         except StopRequested:
             main.past_stop = True
         except SystemExit as end:

@@ -20,7 +20,9 @@ import gc
 import os
 import sys
 import threading
+import traceback
 import weakref
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 __all__ = ["leave", "note_files"]
@@ -32,15 +34,26 @@ _noted: list[weakref.ref[Any]] = []
 def leave(forked: bool) -> NoReturn:
     """End this process with exit code 0. `forked`: its libraries were loaded by another one, a template."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does; it has no public name
-        atexit._run_exitfuncs()
-        _close_files()
+        _do(threading._shutdown)  # type: ignore[attr-defined]  # as the interpreter does; it has no public name
+        _do(atexit._run_exitfuncs)
+        _do(_close_files)
         if forked:
             os._exit(0)
         # The interpreter lock is kept: no other thread runs Python while native libraries are taken apart.
         ctypes.pythonapi.exit(0)
     finally:
         os._exit(1)
+
+
+def _do(step: Callable[[], object]) -> None:
+    """Take a step; where it fails, say so and let the next one be taken."""
+    try:
+        step()
+    except BaseException:
+        try:
+            traceback.print_exc()
+        except Exception:
+            pass  # nobody is there to read it
 
 
 def note_files() -> None:
@@ -50,7 +63,8 @@ def note_files() -> None:
 
 def _open_files() -> list[Any]:
     kinds = (_io._TextIOBase, _io._BufferedIOBase)  # those of `io` are asked in Python, object by object
-    return [one for one in gc.get_objects() if isinstance(one, kinds)]
+    # By its type: an object may answer for its class itself, and a proxy of one that has gone raises.
+    return [one for one in gc.get_objects() if issubclass(type(one), kinds)]
 
 
 def _close_files() -> None:
@@ -60,8 +74,8 @@ def _close_files() -> None:
         if stream is not None:
             try:
                 stream.flush()
-            except (OSError, ValueError):
-                pass  # nobody reads it, or it was closed
+            except Exception:
+                pass  # nobody reads it, it was closed, or it is no file
     ours = {id(stream) for stream in streams} | {id(getattr(stream, "buffer", None)) for stream in streams}
     files = [file for found in _noted if (file := found()) is not None] + _open_files()
     plain = (_io.BufferedWriter, _io.BufferedRandom)
