@@ -35,18 +35,19 @@ def follow() -> None:
     global _followers, _start
     with _lock:
         _followers += 1
-        if _followers == 1 and threading.Thread.start is not _start_followed:
+        if _start is None or threading.Thread.start is _start:  # else ours is in place, or what wraps it
             _start = threading.Thread.start
             threading.Thread.start = _start_followed  # type: ignore[method-assign]  # see above
 
 
 def leave() -> None:
     """There is one less. With the last one `threading.Thread` is as it was, unless somebody else has changed it too."""
-    global _followers
+    global _followers, _start
     with _lock:
         _followers -= 1
         if not _followers and threading.Thread.start is _start_followed:
             threading.Thread.start = _start  # type: ignore[method-assign]  # see above
+            _start = None
 
 
 def is_followed(thread: threading.Thread | None) -> bool:
@@ -56,17 +57,29 @@ def is_followed(thread: threading.Thread | None) -> bool:
 
 def _start_followed(self: threading.Thread) -> None:
     place = local.shared()
-    if place is not None and not self.name.startswith(OURS):
-        _followed.add(self)
-        _bind(self, place)
-    _start(self)
+    if place is None or self.name.startswith(OURS):
+        _start(self)
+        return
+    known, before = self in _followed, self.__dict__.get("run")
+    _followed.add(self)
+    _bind(self, place)
+    try:
+        _start(self)
+    except Exception:  # it has not begun, and may be started again
+        if before is None:
+            self.__dict__.pop("run", None)
+        else:
+            self.run = before  # type: ignore[method-assign]  # as it was
+        if not known:
+            _followed.discard(self)
+        raise
 
 
 def _bind(thread: threading.Thread, place: Place) -> None:
     run = thread.run
 
     def run_there() -> None:
-        del thread.run  # the instance's own, which holds the thread
+        thread.__dict__.pop("run", None)  # the instance's own, which holds the thread
         local.bind(place)
         try:
             run()
