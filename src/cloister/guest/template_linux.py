@@ -120,6 +120,8 @@ class _Template:
         self._later: deque[_Wish] = deque()
         self._children: dict[int, int] = {}
         """The numbers of the guests that were forked, by pid."""
+        self._endings: deque[list[Any]] = deque()
+        """How guests have ended, until it is told: the socket takes some hundreds, and the host may be slow."""
         self._spoken: tuple[bytes, bytes] = (b"", b"")
         self._wake_reader, self._wake_writer = (_moved(fd) for fd in os.pipe())
         os.set_blocking(self._wake_reader, False)
@@ -168,12 +170,13 @@ class _Template:
         asked = time.monotonic()
         leaving = False
         while True:
-            if leaving and not self._children:
+            if leaving and not self._children and not self._endings:
                 return False
             wait = None if leaving else LATER_S if self._later else self._idle_s
             ready = {fd for fd, _ in poll.poll(None if wait is None else wait * 1000)}
             if self._wake_reader in ready:
                 self._reap()
+            self._tell_endings(poll)
             wishes: list[_Wish] = []
             if self._requests.fileno() in ready:
                 asked = time.monotonic()
@@ -192,7 +195,7 @@ class _Template:
                         wishes.append(wish)
             elif not ready and self._later:
                 wishes.append(self._later.popleft())
-            elif not ready and not self._children and time.monotonic() - asked >= self._idle_s:
+            elif not (ready or self._children or self._endings) and time.monotonic() - asked >= self._idle_s:
                 return False
             for place, wish in enumerate(wishes):
                 if self._fork(wish):
@@ -228,7 +231,7 @@ class _Template:
         return False
 
     def _reap(self) -> None:
-        """Tell how guests ended, and let the kernel forget them."""
+        """Note how guests ended, and let the kernel forget them."""
         try:
             while os.read(self._wake_reader, 4096):
                 pass
@@ -251,7 +254,25 @@ class _Template:
             _, status, usage = os.wait4(pid, 0)
             if number is not None:
                 seconds = usage.ru_utime + usage.ru_stime
-                _send(self._reports, ["ended", number, status, seconds, usage.ru_maxrss * 1024])
+                self._endings.append(["ended", number, status, seconds, usage.ru_maxrss * 1024])
+
+    def _tell_endings(self, poll: select.poll) -> None:
+        """Tell the host what it takes of how guests ended, and what is left when there is room."""
+        if not self._endings:
+            return
+        while self._endings:
+            try:
+                socket.send_fds(self._reports, [Codec().encode(self._endings[0])], [])
+            except BlockingIOError:
+                poll.register(self._reports, select.POLLOUT)
+                return
+            except OSError:
+                pass  # nobody wants to know
+            self._endings.popleft()
+        try:
+            poll.unregister(self._reports)
+        except KeyError:
+            pass  # it was not waited for
 
     def _forget_wishes(self) -> None:
         for wish in self._later:
@@ -317,7 +338,8 @@ def _adopt(birth: Mapping[str, Any]) -> None:
     os.umask(birth["umask"])
     if birth["cpus"] != sorted(os.sched_getaffinity(0)):
         try:
-            os.sched_setaffinity(0, birth["cpus"])
+            for thread in os.listdir("/proc/self/task"):  # the control thread is there by now
+                os.sched_setaffinity(int(thread), birth["cpus"])
         except OSError:
             pass  # they were taken away meanwhile
     for name, value in birth["variables"].items():

@@ -46,6 +46,7 @@ _TEMPORARY: Final = ("TMPDIR", "TEMP", "TMP")
 """Variables in which domains may differ that are alike: they are set after the fork."""
 _STANDING: Final = (b"Gid:", b"Uid:", b"Groups:", b"NoNewPrivs:", b"Seccomp:", b"Seccomp_filters:", b"Cap")
 """The lines of /proc/self/status in which a guest must be like its host."""
+_NAMESPACES: Final = ("mnt", "net", "pid_for_children", "user", "ipc", "uts", "cgroup", "time_for_children")
 _LIMITS: Final = tuple(number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_"))
 
 
@@ -96,9 +97,34 @@ def likeness(
         modules = (tuple(preload), places, tuple(found["search"]), found["cwd"] or os.getcwd())
     shared = frozenset(item for item in environment.items() if item[0] not in _TEMPORARY)
     limits = tuple(resource.getrlimit(number) for number in _LIMITS)
+    where = (_root(), _told("cgroup"), *(_linked(f"ns/{name}") for name in _NAMESPACES))
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    key = (tuple(command), shared, modules, tuple(standing), limits, nice)
+    key = (tuple(command), shared, modules, tuple(standing), limits, nice, where)
     return Likeness(key, command, environment, order, umask, tuple(sorted(os.sched_getaffinity(0))))
+
+
+def _root() -> tuple[int, int] | None:
+    try:
+        root = os.stat("/")
+    except OSError:
+        return None
+    return root.st_dev, root.st_ino
+
+
+def _told(name: str) -> bytes:
+    """What the kernel says of this thread; empty where it does not."""
+    try:
+        with open(f"/proc/thread-self/{name}", "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _linked(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/thread-self/{name}")
+    except OSError:
+        return ""
 
 
 def fork(like: Likeness, keep: int | None) -> tuple[Process, Page, LaneEnd] | None:
@@ -158,6 +184,7 @@ def ready(like: Likeness, timeout: float | None) -> str:
 
 def _template(like: Likeness, keen: bool = False) -> Template | None:
     """The template for domains like this; None where there is none yet. `keen`: one is begun in any case."""
+    oldest = None
     with _lock:
         _leaving[:] = [template for template in _leaving if not template.reap(0)]
         template = _templates.get(like.key)
@@ -178,11 +205,12 @@ def _template(like: Likeness, keen: bool = False) -> Template | None:
             return None
         _failed.pop(like.key, None)
         template = _templates[like.key] = begin(like.command, like.environment, like.order)
-        while len(_templates) > MAX_TEMPLATES:
+        if len(_templates) > MAX_TEMPLATES:
             _, oldest = _templates.popitem(last=False)
-            oldest.close()
             _leaving.append(oldest)
-        return template
+    if oldest is not None:
+        oldest.close()  # others need not wait for whoever talks to it
+    return template
 
 
 def _remember(where: OrderedDict[Hashable, Any], key: Hashable, value: Any) -> None:

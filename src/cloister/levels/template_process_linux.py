@@ -9,6 +9,7 @@ gets none. `ending` belongs to the watcher's thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -39,6 +40,10 @@ MAX_SPARES: Final = 4
 """The most spares that a template keeps by itself."""
 FORK_S: Final = 10.0
 """How long a fork may take before the template is given up."""
+LOOK_S: Final = 0.05
+"""How long one thread waits for a template before it looks whether another one has heard what it waits for."""
+_SHORT: Final = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
+"""What this system is short of for the moment, where a message can't be sent."""
 ENDED_S: Final = 0.5
 """How long a template may take to tell how a guest ended, after that has ended."""
 
@@ -137,27 +142,47 @@ class Template:
                 if spare is not None:
                     spare.close()
                 return None
+            except BaseException:
+                if spare is not None:
+                    spare.close()
+                for number in [number for number, coming in self.coming.items() if coming.told]:
+                    self.coming.pop(number).close()  # it is this domain, and no other one's spare
+                raise
             finally:
                 self.busy = False
             return spare
 
     def wait_ready(self, limit: float | None) -> bool:
-        """Whether it has imported all. Waits until the time of `time.monotonic` comes; None: not at all."""
-        with self.lock:
-            if self.busy:
-                return False
-            self.busy = True
-            try:
-                while not self.is_ready and not self.gone:
-                    if not self._receive(0 if limit is None else max(0.0, limit - time.monotonic())):
-                        return False
-            except (_Gone, CloisterError):
-                self.close()
-            except OSError:
-                pass  # a guest could not be forked; whoever wants one asks again
-            finally:
-                self.busy = False
-            return not self.gone
+        """Whether it has imported all. Waits until the time of `time.monotonic` comes; None: not at all.
+
+        Others may talk to it meanwhile: the lock is not held while this waits.
+        """
+        while not self._is_settled():
+            poll = select.poll()
+            with self.lock:
+                if self.busy:
+                    return False
+                self.busy = True
+                try:
+                    while not self._is_settled() and self._receive(0):
+                        pass
+                    if not self._is_settled():
+                        poll.register(self.requests, select.POLLIN)
+                except (_Gone, CloisterError):
+                    self.close()
+                except OSError:
+                    pass  # a guest could not be forked; whoever wants one asks again
+                finally:
+                    self.busy = False
+            if not self._is_settled():
+                left = 0.0 if limit is None else limit - time.monotonic()
+                if left <= 0:
+                    return False
+                poll.poll(min(left, LOOK_S) * 1000)
+        return not self.gone
+
+    def _is_settled(self) -> bool:
+        return self.is_ready or self.gone
 
     def _take(self, keep: int | None, birth: Birth) -> Spare:
         limit = time.monotonic() + FORK_S
@@ -184,7 +209,9 @@ class Template:
 
     def refill(self) -> None:
         """Ask for the spares that are missing. Does nothing where somebody else talks to it."""
-        with self.lock:
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
             if self.busy or self.gone:
                 return
             self.busy = True
@@ -197,6 +224,8 @@ class Template:
                 pass  # no descriptor is left for one that waits
             finally:
                 self.busy = False
+        finally:
+            self.lock.release()
 
     def _bury(self) -> None:
         """Leave out the spares that have ended."""
@@ -221,7 +250,9 @@ class Template:
     def _send(self, message: list[Any], fds: Sequence[int] = ()) -> None:
         try:
             socket.send_fds(self.requests, [Codec().encode(message)], fds)
-        except OSError:
+        except OSError as error:
+            if error.errno in _SHORT:
+                raise
             raise _Gone from None
 
     def _receive(self, seconds: float) -> bool:
@@ -236,22 +267,32 @@ class Template:
             raise _Gone from None
         if not data:
             raise _Gone
-        kind, *body = Codec().decode(data)
-        if kind == "ready":
-            self.is_ready = True
-        elif kind == "failed":
-            self.failure = str(body[0])
-        elif kind == "born":
-            if not received:
-                raise _Gone  # no descriptor is left here for it
-            spare = self.coming.pop(body[0])
-            spare.pid, spare.pidfd = body[1], received[0]
-            self.spares.append(spare)
-        elif kind == "unborn":
-            self.coming.pop(body[0]).close()
-            raise OSError(body[1], os.strerror(body[1]))
-        else:
-            raise _Gone
+        try:
+            kind, *body = Codec().decode(data)
+            if kind == "ready":
+                self.is_ready = True
+            elif kind == "failed":
+                self.failure = str(body[0])
+            elif kind == "born":
+                number, pid = body
+                if not received:
+                    raise _Gone  # no descriptor is left here for it
+                spare = self.coming.pop(number, None)
+                if spare is not None:  # else whoever asked for it was interrupted
+                    spare.pid, spare.pidfd = pid, received.pop()
+                    self.spares.append(spare)
+            elif kind == "unborn":
+                number, code = body
+                spare = self.coming.pop(number, None)
+                if spare is not None:
+                    spare.close()
+                raise OSError(code, os.strerror(code))
+            else:
+                raise _Gone
+        except (LookupError, TypeError, ValueError):
+            raise _Gone from None  # no template says that
+        finally:
+            close_quietly(*received)
         return True
 
     def close(self) -> None:
@@ -260,12 +301,15 @@ class Template:
             self.gone = True
             if not self.is_ready:
                 self.kill()  # it is importing, or no template at all
-            self.requests.close()
-            for spare in self.coming.values():
-                spare.close()
-            self.coming.clear()
-            while self.spares:
-                self.spares.popleft().close()
+            self._close_requests()
+
+    def _close_requests(self) -> None:
+        self.requests.close()
+        for spare in self.coming.values():
+            spare.close()
+        self.coming.clear()
+        while self.spares:
+            self.spares.popleft().close()
 
     # -- the watcher's thread ----------------------------------------------------------------------------------------
 
@@ -273,6 +317,8 @@ class Template:
         """How a guest that has ended did so; None where the template does not say."""
         try:
             return self._ending(number)
+        except (CloisterError, TypeError, ValueError):
+            return None  # no template says that, or there is no socket any more
         finally:
             self.guests.discard(number)
             self._close_reports()
@@ -325,9 +371,10 @@ class Template:
                 pass
 
     def disown(self) -> None:
-        """Close what a forked child of the host has inherited of it."""
+        """Close what a forked child of the host has inherited of it; the process is the parent's, and goes on."""
         self.lock = threading.RLock()
-        self.close()
+        self.gone = True
+        self._close_requests()
         self.reports.close()
         if self.pidfd >= 0:
             close_quietly(self.pidfd)
