@@ -201,7 +201,7 @@ def test_no_ending_is_lost_where_the_host_is_slow() -> None:
     poll = select.poll()
     subject._tell_endings(poll)
     assert subject._endings
-    heard = []
+    heard: list[int] = []
     with ours, theirs:
         while len(heard) < 2000:
             heard.append(Codec().decode(ours.recv(1000))[1])
