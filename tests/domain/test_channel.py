@@ -91,6 +91,29 @@ def test_descriptors_that_wait_are_closed_with_the_channel(pair: tuple[Channel, 
     assert len(os.listdir("/proc/self/fd")) == before - 2  # its own socket is closed as well
 
 
+def test_descriptors_that_wait_are_bounded(
+    pair: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest that reads nothing can't have this program hold descriptors without end; those sent count no more."""
+    channel, guest = pair
+    monkeypatch.setattr(module, "MAX_QUEUED_DESCRIPTORS", 8, raising=False)
+    filler = 1
+    while not channel.send(Kind.CANCEL, ["x" * 100_000]):
+        filler += 1
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(4):
+        channel.send(Kind.LANE, [1, 1, 0], os.pipe())
+    with pytest.raises(ProtocolError, match="does not read"):
+        channel.send(Kind.LANE, [1, 1, 0], os.pipe())
+    assert len(os.listdir("/proc/self/fd")) == before + 8
+    assert channel.send(Kind.CANCEL, [1, 0])
+    guest.setblocking(False)
+    while channel.flush():
+        guest.recv(1 << 20)
+    assert channel._queued_descriptors == 0
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_message_from_the_middle_of_another_is_not_held_up(
     pair: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,20 @@ def loan(length: int, *changed: Any) -> None:
     _answer_with_loan([0, *placed.fields], changed)
 
 
+def loan_twice(length: int, kinds: list[int]) -> None:
+    """Answer with one loan, named several times."""
+    from cloister.wire.scalars import _SEGMENT, SEGMENT_CODE
+
+    placed = None
+    while placed is None:
+        placed = _exchange().lend(memoryview(bytes(length)))
+    codec = Codec()
+    leaves = [codec.packing.ext_type(SEGMENT_CODE, _SEGMENT.pack(kind, *placed.fields)) for kind in kinds]
+    body = codec.packing.packer().pack([1, leaves])
+    _write(descriptors.LANE_WRITER, b"".join(frames.serialize(Kind.REPLY, body)))
+    _wait()
+
+
 def loan_home(array: Any, *changed: Any) -> None:
     """Give back what the host has sent, and lie about one field of where it lies."""
     placed = _exchange().lend(memoryview(array))

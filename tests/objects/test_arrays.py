@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import cloister
 from cloister import arrays
 from cloister.errors import DomainCrashed, MarshalError
 from cloister.objects import buffers, commons
+from cloister.objects.exchange import root_under
 from cloister.pipes import segments
 from cloister.report import Reason
 from tests.objects.conftest import wait_until
@@ -302,32 +304,52 @@ def test_one_that_was_never_sent_is_gone_at_once() -> None:
     assert not commons._common
 
 
-def test_memory_is_used_again_when_nobody_reads_it(domain: cloister.Domain) -> None:
-    """The next array lies where the last one lay, once the guest has let go of it too."""
+def test_memory_of_an_array_is_used_for_nothing_else(domain: cloister.Domain) -> None:
+    """No array lies in a segment that a guest was given, though it has let go of it; what it still reads stays."""
     array = filled()
-    where = array.__array_interface__["data"][0]
     domain.call("buffers_inside:keep", array)
+    mapping = root_under(array)._cloister_mapping
+    known = weakref.ref(mapping)
     del array
-    other = filled()
-    assert other.__array_interface__["data"][0] != where
+    made = [filled() for _ in range(3)]
+    assert all(root_under(each)._cloister_mapping is not mapping for each in made)
+    del mapping
     assert domain.call("buffers_inside:sums") == [float(np.arange(LENGTH).sum())]
     domain.call("buffers_inside:drop")
-    again = arrays.empty(LENGTH)
-    assert again.__array_interface__["data"][0] == where
+
+    def forgotten() -> bool:
+        domain._life.peer.segments.tidy()  # as at each beat
+        return known() is None
+
+    wait_until(forgotten)
+    wait_until(lambda: domain.call("buffers_inside:segment_maps").count("r--s") == 0)
 
 
-def test_idle_memory_is_bounded(domain: cloister.Domain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept for arrays to come has a bound; a guest that still reads what was let go of goes on reading it."""
-    monkeypatch.setattr(commons, "IDLE_BYTES", 2 * MIB)
-    made = [filled() for _ in range(4)]
-    for each in made:
-        domain.call("buffers_inside:keep", each)
-    total = made[0].sum()
-    del made, each
+def test_guest_reads_nothing_of_the_next_array(domain: cloister.Domain) -> None:
+    """What a guest still has mapped, whatever it says, never shows what is made later and not sent there."""
+    array = filled()
+    view = domain.call("buffers_inside:keep_the_memory", array)
+    assert view == 0.0
+    del array
     commons.tidy()
-    assert sum(each.mapping.size for each in commons._common.values()) == 2 * MIB
-    assert domain.call("buffers_inside:sums") == [total] * 4
-    domain.call("buffers_inside:drop")
+    assert not commons._common
+    others = [arrays.share(np.full(LENGTH, 7.0)) for _ in range(3)]
+    assert domain.call("buffers_inside:first_of_the_memory") == 0.0
+    del others
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_array_that_ends_before_it_is_read(domain: cloister.Domain, when: str) -> None:
+    """The guest is told to forget an array only when it has read all messages that name it."""
+    domain.call("buffers_inside:look", filled())
+    first = domain.submit("time:sleep", 0.5)
+    others = [domain.submit("buffers_inside:look", arrays.share(np.full(LENGTH, float(n)))) for n in range(20)]
+    if when == "later":
+        first.result(30)
+    for _ in range(20):
+        domain._life.peer.segments.tidy()
+    assert [each.result(30)[0] for each in others] == [float(n) * LENGTH for n in range(20)]
+    wait_until(lambda: not commons._common)
 
 
 @pytest.mark.parametrize("end", ["unload", "kill"])
@@ -362,7 +384,7 @@ def test_fork_of_the_host_goes_on_reading(domain: cloister.Domain) -> None:
     child = os.fork()
     if not child:
         try:
-            right = array[9] == 9.0 and filled()[11] == 11.0 and not commons._idle
+            right = array[9] == 9.0 and filled()[11] == 11.0
             del array
             os._exit(0 if right else 1)
         finally:
@@ -413,4 +435,12 @@ def test_lying_loan_home_ends_the_guest(setup: cloister.Setup, changed: list[int
     array = filled()
     with pytest.raises(DomainCrashed) as crash:
         domain.call("hostile:loan_home", array, *changed)
+    assert crash.value.report.reason is Reason.BAD_MESSAGE
+
+
+@pytest.mark.parametrize("kinds", [[0, 0], [0, 1], [2, 2]], ids=str)
+def test_loan_that_is_named_twice_ends_the_guest(setup: cloister.Setup, kinds: list[int]) -> None:
+    """A short message that has one long buffer copied often is a bad one."""
+    with cloister.Domain("liar", setup=setup) as domain, pytest.raises(DomainCrashed) as crash:
+        domain.call("hostile:loan_twice", MIB, kinds)
     assert crash.value.report.reason is Reason.BAD_MESSAGE

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from cloister.errors import MarshalError, ProtocolError
+from cloister.objects import buffers
 from cloister.objects.borrowing import Borrower
 from cloister.objects.buffers import SMALLEST, Lender, Loan, Segment, size_for
 from cloister.objects.ledger import Ledger
@@ -104,6 +105,85 @@ def test_only_what_is_free_is_evicted() -> None:
     assert lender.evict(1) == ([1], SMALLEST)
     assert lent(lender) is None
     assert len(lender) == 0
+
+
+def test_withdrawn_segment_is_told_of_when_it_is_back() -> None:
+    """What is withdrawn is lent no more; the other side may forget it when nothing of it is lent, and hears it once."""
+    lender, borrower = pair()
+    mapping, fd = segments.create(SMALLEST, True)
+    close_quietly(fd)
+    segment = Segment(7, mapping)
+    lender.introduce(segment)
+    lender.arrived(7)
+    borrower.add(7, mapping)
+    loan = lender.lend(segment, 0, SMALLEST)
+    assert loan is not None
+    lender.withdraw(mapping)
+    assert lender.segment_of(mapping) is None
+    lender.tidy()
+    assert lender.take_withdrawn() == []
+    view = borrower.view(*loan.fields)
+    lender.tidy()
+    assert lender.take_withdrawn() == []
+    del view
+    lender.tidy()
+    assert lender.take_withdrawn() == [7]
+    lender.tidy()
+    assert lender.take_withdrawn() == []
+
+
+def test_interrupted_copy_loses_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that is interrupted gives its slot and its segment back."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    lender, _ = pair()
+    lender.arrived(1)
+    free = len(lender._free)
+    with monkeypatch.context() as patch:
+        patch.setattr(buffers, "_copy", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lent(lender)
+    assert len(lender._free) == free
+    assert lent(lender) is not None
+
+
+def test_nobody_waits_for_a_segment_that_has_gone() -> None:
+    """Who waits until the other side has mapped a segment goes on when it can't, or has ended."""
+    for end in (lambda lender: lender.remove(1), lambda lender: lender.close()):
+        lender, _ = pair()
+        (segment,) = lender._segments
+        end(lender)
+        assert segment.there.is_set()
+        assert lent(lender) is None
+
+
+@pytest.mark.parametrize("home", [False, True])
+def test_segment_is_free_only_when_it_was_all_along(home: bool) -> None:
+    """An array that comes home while its loans are looked at, or is lent and let go then, keeps its segment."""
+    lender, _ = pair()
+    lender.arrived(1)
+    (segment,) = lender._segments
+    mapping = segment.mapping
+    assert mapping is not None
+    grounds = [] if home else [mapping.ground()]
+    segment.loans = _Moving(lambda: grounds.append(mapping.ground()) if home else grounds.clear())
+    assert segment.claim.acquire(blocking=False)
+    assert not lender._is_free(segment)
+    segment.loans = []
+
+
+class _Moving(list[Loan]):
+    """Loans; something happens while somebody looks at them."""
+
+    def __init__(self, happen: Callable[[], None]) -> None:
+        super().__init__()
+        self.happen = happen
+
+    def __iter__(self) -> Iterator[Loan]:
+        self.happen()
+        return super().__iter__()
 
 
 def test_fork_keeps_what_is_held() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import ctypes
 import threading
 from collections.abc import Callable
 
@@ -63,6 +64,55 @@ def test_without_a_helper_this_thread_does_all(monkeypatch: pytest.MonkeyPatch) 
     done: list[tuple[int, int]] = []
     pieces.do(collecting(done), SIZE)
     assert whole(done, SIZE)
+
+
+def test_interruption_when_the_helper_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception from another thread that comes as the wait is over is raised; nobody waits for ever."""
+
+    class Interruption(Exception):
+        """What is thrown in."""
+
+    class Lock:
+        """A lock; who has waited for it is interrupted at that moment."""
+
+        def __init__(self) -> None:
+            self.lock, self.count = threading.Lock(), 0
+
+        def acquire(self) -> None:
+            self.count += 1
+            if self.count == 2:
+                waiting.set()
+            self.lock.acquire()
+            if self.count == 2:
+                me = ctypes.c_ulong(_thread.get_ident())
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(me, ctypes.py_object(Interruption))
+
+        def release(self) -> None:
+            self.lock.release()
+
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        mine, both = _thread.get_ident(), threading.Barrier(2)
+
+        def work(begin: int, _: int) -> None:
+            if begin < 2 * pieces.PIECE:
+                both.wait(30)
+            if _thread.get_ident() != mine:
+                waiting.wait(30)
+
+        try:
+            pieces.do(work, SIZE)
+        except Interruption as error:
+            raised.append(error)
+
+    waiting = threading.Event()
+    monkeypatch.setattr(_thread, "allocate_lock", Lock)
+    caller = threading.Thread(target=run, daemon=True)
+    caller.start()
+    caller.join(10)
+    assert not caller.is_alive()
+    assert len(raised) == 1
 
 
 @pytest.mark.parametrize("here", [True, False])

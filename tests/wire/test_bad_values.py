@@ -250,3 +250,18 @@ def test_any_bytes_are_decoded_or_refused(data: bytes, at: int, injury: bytes) -
     for pure in (False, True):
         with contextlib.suppress(ProtocolError, MarshalError):
             Codec(registry=REGISTRY, packing=load_msgpack(pure=pure)).decode(hostile)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("guarded", [False, True])
+def test_buffer_is_named_once(kind: int, guarded: bool) -> None:
+    """A message that names one long buffer often would be copied often; the codec goes on, and so does a restart."""
+    buffer = memoryview(bytes(20_000))
+    once = leaf(5, struct.pack(">BH", kind, 0))
+    many = Codec().encode(1 << 80) * 1500 if guarded else b""
+    codec = Codec(clock=time.thread_time_ns)
+    head = struct.pack(">BI", 0xDD, (1500 if guarded else 0) + 1)
+    for _ in range(2):
+        assert codec.decode(head + once + many, [buffer])[0] == bytes(buffer)
+    with pytest.raises(ProtocolError, match="twice"):
+        codec.decode(b"\x92" + once + once, [buffer])

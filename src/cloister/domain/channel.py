@@ -1,8 +1,8 @@
 """The host's end of a control channel: frames out without waiting, frames in as they come.
 
 Here bytes and descriptors are moved; what a message means is in `listener`. `send` may be called by any thread, the
-rest by the watcher's only. What the socket does not take at once is queued, and bounded: a guest that reads nothing and
-is still told things has stopped taking part.
+rest by the watcher's only. What the socket does not take at once is queued, and bounded, in bytes and in descriptors: a
+guest that reads nothing and is still told things has stopped taking part.
 
 **No lock.** The garbage collector, or a signal, may run code of the user's in the middle of `send`, and that code may
 call, open a lane and wait for the answer. Whatever `send` held meanwhile, the watcher could be waiting for. So a short
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Channel"]
 
 MAX_QUEUED_BYTES = 16 * 1024 * 1024
+MAX_QUEUED_DESCRIPTORS = 256
 WHOLE_BYTES = 2048
 """A message up to this length is never cut by the kernel: Linux takes 32 KiB as one piece, macOS this much."""
 READ_BYTES = 64 * 1024
@@ -48,7 +49,7 @@ class Channel:
         self._hearing = Codec(LIMITS, clock=time.thread_time_ns)
         self._decoder = FrameDecoder(LIMITS)
         self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
-        self._queued = 0
+        self._queued = self._queued_descriptors = 0
         self._flushing = False
         """The watcher writes what is queued; what is sent meanwhile by code that interrupted it goes before that."""
         self._torn = False
@@ -77,10 +78,13 @@ class Channel:
             if self.closed:
                 close_quietly(*descriptors)
                 return False
-            if self._queued > MAX_QUEUED_BYTES:
+            if self._queued > MAX_QUEUED_BYTES or (
+                descriptors and self._queued_descriptors + len(descriptors) > MAX_QUEUED_DESCRIPTORS
+            ):
                 close_quietly(*descriptors)
                 raise ProtocolError("the guest does not read its control channel")
-            self._queued += len(data)  # two threads at once may lose one's bytes; the bound needs not be exact
+            self._queued += len(data)  # two threads at once may lose one's bytes; the bounds need not be exact
+            self._queued_descriptors += len(descriptors)
             self._queue.append((memoryview(data), descriptors))
             if self.closed:
                 self._drop()
@@ -105,12 +109,13 @@ class Channel:
                 if sent is None:
                     return True
                 self._queued -= sent
+                self._queued_descriptors -= len(descriptors)
                 if sent < len(data):
                     self._queue[0] = (data[sent:], ())
                 else:
                     self._queue.popleft()
                     self._torn = False
-            self._queued = 0
+            self._queued = self._queued_descriptors = 0
             return False
         finally:
             self._flushing = False

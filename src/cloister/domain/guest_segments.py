@@ -43,6 +43,8 @@ MOST: Final = 256
 """Segments of one domain."""
 WAIT_S: Final = 1.0
 """How long a call waits until the guest has mapped a new segment, which takes milliseconds; then the pipe is taken."""
+MOST_UNANSWERED: Final = 64
+"""Segments of arrays that the guest was given and has not mapped yet; each may hold a descriptor that waits here."""
 REST_S: Final = 5.0
 """How long no segment is made after one could not be had."""
 
@@ -93,8 +95,11 @@ class GuestSegments(Exchange):
         if self.lender is not None:
             self.lender.arrived(number)
 
-    def dropped(self, numbers: list[int]) -> None:
-        """The guest uses these no more, or can't have them."""
+    def dropped(self, numbers: list[Any]) -> None:
+        """The guest uses these no more, or can't have them. Raises ProtocolError for more than it can have."""
+        if len(numbers) > MOST:
+            raise ProtocolError(f"it drops {len(numbers):,} segments at once, and can't have more than {MOST}")
+        numbers = [int(number) for number in numbers]
         lender, borrower = self.lender, self.borrower
         if lender is None or borrower is None:
             return
@@ -102,7 +107,9 @@ class GuestSegments(Exchange):
             size = lender.remove(number)
             if size:  # it could not be mapped over there
                 self._rest_until = time.monotonic() + REST_S
-            self._given_back.append(size + borrower.remove(number))
+            size += borrower.remove(number)
+            if size:
+                self._given_back.append(size)
 
     # -- making them -------------------------------------------------------------------------------------------------
 
@@ -203,6 +210,8 @@ class GuestSegments(Exchange):
         with self._lock:
             segment = lender.segment_of(mapping)
             if segment is None:
+                if lender.unanswered >= MOST_UNANSWERED:  # it reads nothing at present
+                    return None
                 try:
                     fd = os.dup(common.fd)
                 except OSError:
@@ -217,22 +226,23 @@ class GuestSegments(Exchange):
         return segment if self._await(segment) else None
 
     def withdraw(self, mapping: Mapping) -> None:
-        """Let the guest forget the segment of an array."""
-        lender = self.lender
-        number = 0 if lender is None else lender.withdraw(mapping)
-        if number:
-            self._life.speaker.send(Kind.DROP_SEGMENT, [number])
-
-    def is_back(self, mapping: Mapping) -> bool:
-        """Whether the guest reads nothing of it any more."""
-        lender = self.lender
-        return lender is None or lender.is_back(mapping)
+        """Let the guest forget the segment of an array, as soon as it has read all messages that name it."""
+        if self.lender is not None:
+            self.lender.withdraw(mapping)
+            self._settle(self.lender)
 
     def tidy(self) -> None:
         """Work off what has come back; done with every beat."""
         commons.tidy()
         if self.lender is not None:
-            self.lender.tidy()
+            self._settle(self.lender)
+
+    def _settle(self, lender: Lender) -> None:
+        """Take in what has come back, and tell the guest which segments of arrays it may forget."""
+        lender.tidy()
+        gone = lender.take_withdrawn()
+        if gone:
+            self._life.speaker.send(Kind.DROP_SEGMENT, gone)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

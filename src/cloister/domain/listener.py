@@ -135,7 +135,7 @@ class Listener:
             case Kind.HAVE_SEGMENT:
                 life.peer.segments.had(int(body[0]))
             case Kind.DROP_SEGMENT:
-                life.peer.segments.dropped([int(number) for number in body[0]])
+                life.peer.segments.dropped(body[0])
             case Kind.OVER:
                 lane, number = body
                 life.stops.over(int(lane), int(number))

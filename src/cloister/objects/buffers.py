@@ -102,9 +102,10 @@ class Segment:
         self.gone = False
 
     def forget(self) -> None:
-        """Use it no more. Its loans may be held for long, its memory is not."""
+        """Use it no more, nor wait for it. Its loans may be held for long, its memory is not."""
         self.gone = True
         self.view, self.mapping = _NOTHING, None
+        self.there.set()
 
 
 class Lender:
@@ -119,6 +120,8 @@ class Lender:
         """Those of arrays that several domains may know."""
         self._leaving: list[Segment] = []
         """Those that are lent no more, until their loans have come back."""
+        self._withdrawn: deque[int] = deque()
+        """The numbers of those that were withdrawn and are lent no more: the other side may forget them."""
         self._passing = Segment(0, None)
         self._changing = threading.RLock()
         self._free = deque(range(SLOTS))
@@ -161,16 +164,22 @@ class Lender:
                     segment.there.set()
         return 0
 
-    def withdraw(self, mapping: Mapping) -> int:
-        """Lend nothing more of the segment of an array; return its number, or 0 where the other side has none."""
+    def withdraw(self, mapping: Mapping) -> None:
+        """Lend nothing more of the segment of an array. `tidy` ends it when all loans of it are back."""
         with self._changing:
             for segment in self._introduced:
                 if segment.mapping is mapping:
                     self._introduced = [each for each in self._introduced if each is not segment]
-                    if not segment.gone:
-                        self._leaving = [*self._leaving, segment]
-                        return segment.number
-        return 0
+                    self._leaving = [*self._leaving, segment]
+
+    def take_withdrawn(self) -> list[int]:
+        """The numbers of the segments that were withdrawn and are lent no more, each once."""
+        taken: list[int] = []
+        try:
+            while True:
+                taken.append(self._withdrawn.popleft())
+        except IndexError:
+            return taken
 
     def evict(self, size: int) -> tuple[list[int], int]:
         """Remove free segments until so many bytes are won, or none is left; return their numbers, and the bytes."""
@@ -201,6 +210,11 @@ class Lender:
         """Whether a segment of this size was made, and the other side has not mapped it yet."""
         return any(segment.size >= size and not segment.there.is_set() for segment in self._segments)
 
+    @property
+    def unanswered(self) -> int:
+        """How many segments of arrays the other side was given, and has said nothing of yet."""
+        return sum(not segment.there.is_set() for segment in self._introduced)
+
     def segment_of(self, mapping: Mapping) -> Segment | None:
         """The segment that is mapped so; None where the other side does not know it."""
         for segment in (*self._segments, *self._introduced):
@@ -214,11 +228,6 @@ class Lender:
             if segment.number == number:
                 return segment.mapping
         return None
-
-    def is_back(self, mapping: Mapping) -> bool:
-        """Whether the other side reads nothing any more of the segment of an array."""
-        segment = self.segment_of(mapping)
-        return segment is None or (self._swept(segment) and not segment.loans)
 
     # -- lending -----------------------------------------------------------------------------------------------------
 
@@ -237,7 +246,11 @@ class Lender:
                 if slot is not None:
                     self._free.append(slot)
                 return None
-            _copy(view[:length], data)
+            try:
+                _copy(view[:length], data)
+            except BaseException:  # an interruption, or no memory
+                self._free.append(slot)
+                raise
             return self._lent(Loan(segment, segment.number, 0, length, slot, self._generation()))
         finally:
             segment.claim.release()
@@ -285,9 +298,13 @@ class Lender:
         if self._passing.loans:
             self._swept(self._passing)
         for segment in self._leaving:
-            if self._swept(segment) and not segment.loans:
+            if self._is_left(segment):
                 with self._changing:
+                    if segment not in self._leaving:  # another thread did it
+                        continue
                     self._leaving = [each for each in self._leaving if each is not segment]
+                    if not segment.gone:
+                        self._withdrawn.append(segment.number)
                 segment.forget()
 
     def _lent(self, loan: Loan) -> Loan:
@@ -334,13 +351,24 @@ class Lender:
 
     def _is_free(self, segment: Segment) -> bool:
         """Whether all loans of a segment that was claimed have come back, and no array of this side lies in it."""
-        returned = self._ledger.returned
+        mapping, returned = segment.mapping, self._ledger.returned
+        # Asked before the loans and after them: an array may come home, or be lent, in between.
+        grounded = mapping is not None and mapping.grounded
         for loan in list(segment.loans):
             if loan.over or returned[loan.slot] == loan.generation:
                 segment.loans.remove(loan)
                 loan.keeps = None
                 self._free.append(loan.slot)
-        return not segment.loans and (segment.mapping is None or not segment.mapping.grounded)
+        return not grounded and not segment.loans and (mapping is None or not mapping.grounded)
+
+    def _is_left(self, segment: Segment) -> bool:
+        """Whether a segment that can't be found any more is free; False where another thread is about it."""
+        if not segment.claim.acquire(blocking=False):
+            return False
+        try:
+            return self._is_free(segment)
+        finally:
+            segment.claim.release()
 
     def _swept(self, segment: Segment) -> bool:
         """Take in the loans of a segment that have come back; False where another thread is about it."""

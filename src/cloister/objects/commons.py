@@ -4,9 +4,8 @@ Such a segment is made by this program alone and keeps its descriptor, so that e
 domain gets to know it with the first array that is sent there, and reads it from then on wherever it lies. The array is
 this program's: it counts in no domain's budget, and may be written while others read it.
 
-When the array has gone, the segment is let go, at once where no domain knows it. Else it is kept for the next array of
-about its length, while one of these domains lives: both sides have mapped it already, and its pages are there. It is
-taken again only when none of them reads it any more.
+When the array has gone, the segment is let go, and the domains that know it are told. It is never taken for another
+array: a domain that was given it may keep it mapped whatever it says, and would read what was never sent there.
 
 In a guest there are none: its arrays lie in segments of its pool, and only its host reads them (`take_from`).
 
@@ -33,18 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["Common", "Reader", "forget", "make", "of", "take_from", "tidy"]
 
 PAGE: Final = 4096
-IDLE_BYTES = 256 * 1024 * 1024
-"""What is kept at most for arrays to come."""
 
 
 class Reader(Protocol):
     """A domain that knows such segments."""
 
     def withdraw(self, mapping: Mapping) -> None:
-        """Let the domain forget one."""
-
-    def is_back(self, mapping: Mapping) -> bool:
-        """Whether the domain reads nothing of one any more."""
+        """Let the domain forget one, as soon as it reads nothing of it any more."""
 
 
 class Common:
@@ -66,7 +60,6 @@ _lock = threading.RLock()  # a finalizer may send an array while it is held
 _common: dict[int, Common] = {}
 """All of them, by the identity of their mapping."""
 _ended: deque[Common] = deque()
-_idle: list[Common] = []
 _source: Callable[[int], Any] | None = None
 
 
@@ -85,11 +78,6 @@ def make(length: int) -> Any:
         return ground
     tidy()
     size = max(1, -(-length // PAGE)) * PAGE
-    with _lock:
-        for common in _idle:
-            if size <= common.mapping.size <= size + size // 4 and _is_free(common):
-                _idle.remove(common)
-                return common.mapping.ground()
     mapping, fd = segments.create(size, True)
     common = Common(mapping, fd)
     mapping.left = partial(_leaves, weakref.ref(common))
@@ -113,25 +101,16 @@ def forget(reader: Reader) -> None:
 
 
 def tidy() -> None:
-    """Keep for later, or let go, what held an array that is no more."""
-    if not _ended and not _idle:
+    """Let go of what held an array that is no more."""
+    if not _ended:
         return
     with _lock:
         while _ended:
             common = _ended.popleft()
-            if not common.mapping.grounded and common not in _idle and id(common.mapping) in _common:
-                _idle.append(common)
-        kept = 0
-        for common in reversed(list(_idle)):
-            kept += common.mapping.size
-            if not common.readers or kept > IDLE_BYTES:
-                kept -= common.mapping.size
-                _idle.remove(common)
-                _let_go(common)
-
-
-def _is_free(common: Common) -> bool:
-    return not common.mapping.grounded and all(reader.is_back(common.mapping) for reader in list(common.readers))
+            if not common.mapping.grounded and of(common.mapping) is common:
+                _common.pop(id(common.mapping), None)
+                for reader in list(common.readers):
+                    reader.withdraw(common.mapping)
 
 
 def _leaves(reference: weakref.ref[Common]) -> None:
@@ -145,18 +124,11 @@ def _leaves(reference: weakref.ref[Common]) -> None:
         _common.pop(id(common.mapping), None)
 
 
-def _let_go(common: Common) -> None:
-    _common.pop(id(common.mapping), None)
-    for reader in list(common.readers):
-        reader.withdraw(common.mapping)
-
-
 def _in_child() -> None:
     """The domains are the parent's. What this child has, it goes on having."""
     global _lock
     _lock = threading.RLock()
     _ended.clear()
-    _idle.clear()
     for common in list(_common.values()):
         common.readers = weakref.WeakSet()
         if not common.mapping.grounded:

@@ -28,18 +28,18 @@ def do(work: Callable[[int, int], None], size: int) -> None:
         return
     starts = iter(range(0, size, PIECE))  # two threads may take from it, each start goes to one of them
     failed: list[BaseException] = []
+    ended: list[None] = []
+    """One item as soon as the helper has ended, before it releases the lock."""
     done = _thread.allocate_lock()
     done.acquire()
     try:
-        _thread.start_new_thread(_help, (work, starts, size, failed, done))
+        _thread.start_new_thread(_help, (work, starts, size, failed, ended, done))
     except RuntimeError:
-        done.release()
+        ended.append(None)
     try:
         _take(work, starts, size)
     finally:
-        for _ in starts:  # after a failure the helper takes no more
-            pass
-        _wait(done)
+        _wait(starts, ended, done)
     if failed:
         raise failed[0]
 
@@ -54,6 +54,7 @@ def _help(
     starts: Iterator[int],
     size: int,
     failed: list[BaseException],
+    ended: list[None],
     done: _thread.LockType,
 ) -> None:
     try:
@@ -63,15 +64,22 @@ def _help(
         for _ in starts:
             pass
     finally:
+        ended.append(None)
         done.release()
 
 
-def _wait(done: _thread.LockType) -> None:
-    """Wait for the helper, which is at its last piece; an interruption waits too."""
+def _wait(starts: Iterator[int], ended: list[None], done: _thread.LockType) -> None:
+    """Wait for the helper, which is at its last piece; an interruption waits too.
+
+    It may come when the lock was just acquired, so what counts is that the helper has ended.
+    """
     interruption: BaseException | None = None
     while True:
         try:
-            done.acquire()
+            for _ in starts:  # after a failure the helper takes no more
+                pass
+            while not ended:
+                done.acquire()
             break
         except BaseException as error:
             interruption = error

@@ -5,9 +5,11 @@ can't shrink it under a reader (a read would be SIGBUS), and nobody can add a se
 sealed against writing: the host has mapped it before, the guest only reads it. One that goes *up* is written by the
 guest, and mapped here for reading only.
 
-Who writes a segment has the kernel make all its pages before it is used, so that touching one can't fail later. Who
-reads it maps them as it reads. Nothing of a segment is in the file system, and it is gone with the last mapping and the
-last descriptor. A mapping goes with its last view. Any thread may enter.
+Who writes a segment has the kernel make all its pages before it is used. Touching one of a segment that goes down can't
+fail later. One that goes up has no seal against writing, so its guest may punch holes into it; where the system has no
+memory left for such a page, reading it here is SIGBUS. Who reads a segment maps the pages as it reads. Nothing of a
+segment is in the file system, and it is gone with the last mapping and the last descriptor. A mapping goes with its
+last view. Any thread may enter.
 
 Huge pages were tried: the kernel gives none to anonymous files unless its administrator has said so
 (``transparent_hugepage/shmem_enabled``) or has reserved some (MFD_HUGETLB); where neither was done, asking costs and

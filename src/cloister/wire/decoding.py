@@ -49,7 +49,7 @@ class Decoding:
 
     __slots__ = (
         "_codec", "_received", "_replay", "array", "buffers", "clock", "failure", "leaf", "leaves", "limits", "open",
-        "parts",
+        "parts", "slots", "used",
     )  # fmt: skip
 
     def __init__(self, codec: Codec) -> None:
@@ -63,6 +63,10 @@ class Decoding:
         self.open = 0
         self.failure: MarshalError | None = None
         self.parts: dict[bytes, memoryview] = {}
+        self.used: set[int] = set()
+        """The buffers that were given. A message names each once: a short one could copy a long one often else."""
+        self.slots: set[int] = set()
+        """The same for loans, by their slots."""
         self.leaf = self._leaf  # bound once: this is done for every message otherwise
         self.array = self._array
 
@@ -72,6 +76,9 @@ class Decoding:
         self.leaves = 0
         if self.parts:
             self.parts = {}
+            self.slots.clear()
+        if self.used:
+            self.used.clear()
         if self._received:
             self._received = []
             self._replay = []
@@ -87,6 +94,8 @@ class Decoding:
         self.failure = None
         self._replay = self._received[::-1]
         self._received = []
+        self.used.clear()
+        self.slots.clear()
         try:
             value = self._codec.packing.unpackb(
                 data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=self.leaf,
@@ -177,7 +186,14 @@ class Decoding:
         return value
 
     def fetch(self, payload: bytes, fields: tuple[int, int, int, int, int, bool]) -> memoryview:
-        """Give a view of a loan; always the same one for one message, because a loan is taken up once."""
+        """Give a view of a loan. Raises ProtocolError where the message has named its slot already.
+
+        It is taken up once: where the decode starts again, the same view is given.
+        """
+        slot = fields[3]
+        if slot in self.slots:
+            raise ProtocolError(f"bad value: it names loan {slot} twice")
+        self.slots.add(slot)
         view = self.parts.get(payload)
         if view is None:
             fetch = self._codec.fetch

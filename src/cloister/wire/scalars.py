@@ -203,9 +203,12 @@ def take_data(part: object, decoding: Decoding) -> bytes | memoryview:
 
 
 def take_buffer(index: object, decoding: Decoding) -> memoryview:
-    """Give buffer number `index`. Raises `ProtocolError` where there is none."""
+    """Give buffer number `index`. Raises `ProtocolError` where there is none, or where it was given already."""
     if type(index) is not int or not 0 <= index < len(decoding.buffers):
         raise ProtocolError(f"bad value: it names buffer {index!r} of {len(decoding.buffers)}")
+    if index in decoding.used:
+        raise ProtocolError(f"bad value: it names buffer {index} twice")
+    decoding.used.add(index)
     return decoding.buffers[index]
 
 
