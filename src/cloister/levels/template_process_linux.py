@@ -139,18 +139,21 @@ class Template:
             except (_Gone, CloisterError):
                 self.close()
             except OSError:  # no descriptor or process is left, or the guest has just been killed
-                if spare is not None:
-                    spare.close()
+                self._let_go(spare)
                 return None
             except BaseException:
-                if spare is not None:
-                    spare.close()
-                for number in [number for number, coming in self.coming.items() if coming.told]:
-                    self.coming.pop(number).close()  # it is this domain, and no other one's spare
+                self._let_go(spare)
                 raise
             finally:
                 self.busy = False
             return spare
+
+    def _let_go(self, spare: Spare | None) -> None:
+        """Nobody wants this guest any more, nor one that was told and is not born; that is to be no other's spare."""
+        if spare is not None:
+            spare.close()
+        for number in [number for number, coming in self.coming.items() if coming.told]:
+            self.coming.pop(number).close()
 
     def wait_ready(self, limit: float | None) -> bool:
         """Whether it has imported all. Waits until the time of `time.monotonic` comes; None: not at all.
@@ -286,7 +289,7 @@ class Template:
                 spare = self.coming.pop(number, None)
                 if spare is not None:
                     spare.close()
-                raise OSError(code, os.strerror(code))
+                    raise OSError(code, os.strerror(code))
             else:
                 raise _Gone
         except (LookupError, TypeError, ValueError):
