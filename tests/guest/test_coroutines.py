@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import importlib
 import sys
@@ -16,7 +17,9 @@ import pytest
 import cloister
 from cloister import calling, is_proxy
 from cloister.domain import events
-from cloister.errors import CallTimeout, RemoteError
+from cloister.errors import CallCancelled, CallTimeout, RemoteError
+from cloister.guest.coroutines import Coroutines
+from cloister.guest.threads import Threads
 
 Make = Callable[..., cloister.Domain]
 JOIN_S = 20.0
@@ -289,3 +292,20 @@ def test_getstate_that_waits_for_another_call_does_not_block_the_lane(make: Make
     assert future.result(JOIN_S).answer == 5
     assert results
     gc.collect()
+
+
+def test_coroutine_that_never_came_to_a_loop_may_be_cancelled() -> None:
+    """Where the domain is about to end, what was begun has failed at once; to cancel it then does nothing."""
+    coroutines = Coroutines(Threads())
+    coroutines.close()
+    told: list[Any] = []
+
+    async def nothing() -> None:
+        pass
+
+    started = coroutines.start(nothing(), contextvars.copy_context(), "nothing", lambda *outcome: told.append(outcome))
+    started.cancel()
+    started.after(0, told.clear)
+    ((value, error),) = told
+    assert value is None
+    assert isinstance(error, CallCancelled)

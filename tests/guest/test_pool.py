@@ -49,6 +49,7 @@ def test_no_more_threads_than_its_size_are_called(pool: Pool) -> None:
     both.wait(LIMIT_S)
     pool.run(done.set)
     pool.help()
+    assert len([thread for thread in threading.enumerate() if thread.name == "test-pool"]) == 2
     assert not done.is_set()
     release.set()
     assert done.wait(LIMIT_S)

@@ -241,3 +241,49 @@ def test_any_nesting_in_any_pieces_gives_each_call_its_answer(down: list[int], u
     assert host.asked == host.answered == guest.served
     assert guest.asked == guest.answered == host.served
     assert host.talk.waiting == guest.talk.waiting == []
+
+
+class Curious:
+    """What a proxy does to the side that has it: to compare, show or unpack it calls the other side."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def _note(self, name: str) -> Any:
+        self.called.append(name)
+        raise AssertionError(name)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._note("__eq__"))
+
+    def __ne__(self, other: object) -> bool:
+        return bool(self._note("__ne__"))
+
+    def __repr__(self) -> str:
+        return str(self._note("__repr__"))
+
+    def __iter__(self) -> Any:
+        return self._note("__iter__")
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_decoding_calls_nothing_that_the_peer_chose(whole: bool) -> None:
+    """A proxy where the number belongs, or instead of the whole message, breaks the rules and is not touched."""
+    curious = Curious()
+
+    class Decoder(Codec):
+        def decode(self, *args: Any) -> Any:
+            return curious if whole else [curious, 1, "f", [], None, None][: 6 if args[0] == b"call" else 2]
+
+    here = Conversation(Decoder())
+    here.ask(1, "f", (), None)
+    reply = b"".join(bytes(piece) for piece in core.reply_frame(Codec(), 1, 1))
+    with pytest.raises(ProtocolError):
+        here.result_in(reply)
+    with pytest.raises(ProtocolError):
+        here.hear(made(Kind.REPLY, 1, 1))
+    with pytest.raises(ProtocolError):
+        here.hear(frames.Frame(int(Kind.CALL), 0, b"call", ()))
+    assert curious.called == []

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
+import sys
 import threading
 from concurrent.futures import Future
 from typing import Any
 
+import pytest
+
+from cloister.lanes import numbered
 from cloister.lanes.numbered import Numbered
 
 LIMIT_S = 30
@@ -81,3 +86,45 @@ def test_cancel_tells_who_waits() -> None:
     assert concurrent.futures.wait([future], LIMIT_S).done == {future}
     future.complete(1, None)
     assert future.cancelled()
+
+
+def test_callback_that_would_end_the_thread_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """`sys.exit` in a done-callback does not end the thread that completes the future; it is logged."""
+    future, watched = Numbered(Lane(), 1, "f"), Numbered(Lane(), 2, "g")
+    for each in (future, watched):
+        each.add_done_callback(lambda future: sys.exit(3))
+    future.complete(1, None)
+    watched.complete(None, ValueError("no"))
+    assert future.result() == 1
+    assert isinstance(watched.exception(), ValueError)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [SystemExit, SystemExit]
+
+
+def test_callback_prepared_before_sending_may_exit(caplog: pytest.LogCaptureFixture) -> None:
+    """The same holds for what was prepared before the call was sent, and for a future without a condition."""
+    future = Numbered(Lane(), 1, "f")
+    future.when_done(lambda future: sys.exit(3))
+    future.complete(1, None)
+    assert future.result() == 1
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_child_completes_futures_of_its_own() -> None:
+    """Where another thread held the lock of all futures at the fork, the child has a lock that nobody holds."""
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with numbered._making:
+            held.set()
+            release.wait(LIMIT_S)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(LIMIT_S)
+    child = os.fork()
+    if not child:
+        os._exit(0 if numbered._making.acquire(blocking=False) else 1)
+    release.set()
+    thread.join(LIMIT_S)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -63,3 +63,53 @@ def test_wake_is_heard_each_time_after_it_was_taken() -> None:
             wake.taken()
     finally:
         wake.close()
+
+
+def test_push_that_found_the_lock_held_is_asked_for_again(lane: tuple[LaneEnd, LaneEnd]) -> None:
+    """A frame that is put into a full pipe while somebody comes to push has that asked for once more."""
+    host, guest = lane
+    asked: list[bool] = []
+    out = Outgoing(guest.writer, lambda: asked.append(True))
+    out.put([bytes(200_000)])
+    line_up, before = out._line_up, len(asked)
+
+    def line_up_late() -> None:
+        os.read(host.reader, 1 << 20)
+        out.push()  # who was told of the room, while the lock is held
+        assert len(asked) == before
+        line_up()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(out, "_line_up", line_up_late)
+        out.put([b"late"])
+    assert len(asked) == before + 1
+
+
+def test_frame_put_while_another_one_is_lined_up_is_not_left_behind(lane: tuple[LaneEnd, LaneEnd]) -> None:
+    """Who puts into a pipe that was full a moment ago asks for a push, for those who found the lock held."""
+    host, guest = lane
+    asked: list[bool] = []
+    out = Outgoing(guest.writer, lambda: asked.append(True))
+    out.put([bytes(200_000)])
+    lock = out._writing
+
+    class Late:
+        """The lock, which is got only when the pipe has room and a third thread has put its frame."""
+
+        def acquire(self, blocking: bool = True) -> bool:
+            out._writing = lock
+            while out.unsent or out.holds:
+                os.read(host.reader, 1 << 20)
+                out.push()
+            assert lock.acquire(blocking)
+            asked.clear()
+            out.put([b"third"])
+            assert not asked
+            return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(out, "_writing", Late())
+        out.put([b"second"])
+    assert asked
+    out.push()
+    assert os.read(host.reader, 1 << 20).endswith(b"secondthird")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -62,4 +63,18 @@ def test_end_is_told() -> None:
     assert os.read(kept.reader, 1) == b""
     watch.close()
     watch.ask()
+    kept.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the end is told to who asks")
+def test_end_is_told_to_who_waits_after_an_event() -> None:
+    """Once room was told, the end is told still, though nobody asks for anything any more."""
+    other, kept = lane_pair()
+    watch = Watch(kept)
+    watch.ask()
+    assert watch.wait(WAIT_S) == Room(writable=True, gone=False)
+    assert watch.wait(0) is None
+    other.close()
+    assert watch.wait(WAIT_S) == Room(writable=False, gone=True)
+    watch.close()
     kept.close()

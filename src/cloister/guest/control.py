@@ -75,9 +75,9 @@ class Control:
         self._ran = True
         """The host was not told yet that nothing runs."""
         self._owed: list[tuple[int, int, Callable[[], bool]]] = []
+        """Calls that were told to stop and still run: lane, number, whether it does."""
         self._importing: dict[tuple[int, int], float] = {}
         """Calls of them that import a module, and until when they may."""
-        """Calls that were told to stop and still run: lane, number, whether it does."""
         self._look_again_s = SOON_S
         self._begin = threading.Lock()
         """Held until the thread may begin."""

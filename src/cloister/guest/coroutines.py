@@ -69,7 +69,8 @@ class Started:
 
     def __init__(self, owner: Coroutines, coroutine: Coroutine[Any, Any, Any], name: str, done: Any) -> None:
         self._owner, self._coroutine, self._name, self._done = owner, coroutine, name, done
-        self._loop: asyncio.AbstractEventLoop
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """None where it was ended before it came to a loop."""
         self._task: asyncio.Task[Any] | None = None
         self.cancelled = False
         """Whether somebody has asked for its end."""
@@ -77,20 +78,25 @@ class Started:
     def cancel(self) -> None:
         """Let it be cancelled; ignored where it is over. Takes no lock: a signal handler may call it."""
         self.cancelled = True
+        loop = self._loop
+        if loop is None:
+            return
         try:
-            self._loop.call_soon_threadsafe(self._cancel)
+            loop.call_soon_threadsafe(self._cancel)
         except RuntimeError:
             pass  # the loop is closed
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         """Call something later on the loop's thread, unless it is closed. As `cancel`, for a signal handler too."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, action)
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(loop.call_later, seconds, action)
 
     def launch(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         """Make it a task of the loop. Raises RuntimeError where the loop is closed."""
         self._loop = loop
-        loop.call_soon_threadsafe(self._begin, context)
+        loop.call_soon_threadsafe(self._begin, loop, context)
 
     def fail(self, error: BaseException) -> None:
         """End it before it has begun."""
@@ -99,11 +105,11 @@ class Started:
 
     # -- the loop's thread -------------------------------------------------------------------------------------------
 
-    def _begin(self, context: Context) -> None:
+    def _begin(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         if self.cancelled:
             self.fail(CallCancelled(f"{self._name}() was given up before it began"))
             return
-        self._task = self._loop.create_task(_guarded(self._coroutine), name=f"{self._name}()", context=context)
+        self._task = loop.create_task(_guarded(self._coroutine), name=f"{self._name}()", context=context)
         self._task.add_done_callback(self._over)
 
     def _cancel(self) -> None:

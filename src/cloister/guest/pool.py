@@ -54,6 +54,11 @@ class Pool:
         with self._lock:
             self._help()
 
+    @property
+    def has_jobs(self) -> bool:
+        """Whether a job waits for a thread."""
+        return bool(self._jobs)
+
     def leave(self) -> None:
         """A thread is about to wait for the host, or its call was told to stop: another one may take its place."""
         with self._lock:

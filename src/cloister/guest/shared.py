@@ -52,6 +52,8 @@ LOOK_S: Final = 0.001
 """How long the reader may be held up by one call until another thread reads on."""
 MOST_LOOK_S: Final = 0.004
 """How seldom is looked where calls are brisk."""
+IN_VAIN_LOOK_S: Final = 0.016
+"""How seldom is looked where nobody can read on, because each thread is in a call."""
 BRISK: Final = 4
 """Calls that begin between two looks where another thread would only be in the way."""
 HOLD_NS: Final = 100_000
@@ -98,7 +100,7 @@ class SharedServing:
         peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
     def serve(self) -> None:
-        """Serve until the host closes the lane. Raises ProtocolError where the host breaks the rules."""
+        """Serve until the host closes the lane, or breaks the rules: that is reported as an event."""
         self._pool.run(self._read_on)
         try:
             self._stand_by()
@@ -115,17 +117,16 @@ class SharedServing:
         try:
             self._waiting.remove(number)
         except KeyError:  # it has begun
-            running = self._running.get(number)
-            if running is None:
-                return False
-            self._told.add(number)
+            self._told.add(number)  # before the look: who makes a task of the call looks at this after that
+            running, again = self._running.get(number), False
             if type(running) is Started:
                 running.cancel()
             elif isinstance(running, _Lent):
                 running.lose(number)
-                return running.interrupt(number, patient)
+                again = running.interrupt(number, patient)
             if number not in self._running:
-                self._told.discard(number)  # it was over meanwhile
+                self._told.discard(number)  # it was over before, or meanwhile
+            return again
         return False
 
     def runs(self, number: int) -> bool:
@@ -162,20 +163,20 @@ class SharedServing:
                 elif self._reading:
                     patience, idle = LOOK_S, begun == seen
                 else:
-                    patience = LOOK_S
-                    self._relieve()
+                    patience = LOOK_S if self._relieve() else min(2 * patience, IN_VAIN_LOOK_S)
                 looked, seen = now, begun
 
-    def _relieve(self) -> None:
-        """Let another thread read on, unless the reader does."""
+    def _relieve(self) -> bool:
+        """Let another thread read on, unless the reader does. False where nobody was held up."""
         with self._state:
             held_up = self._reader is not None and not self._reading
             if held_up:
                 self._reader = None
-        if held_up:
-            self._pool.run(self._read_on)
+        if held_up or (self._reader is None and not self._pool.has_jobs):
+            self._pool.run(self._read_on)  # one reader too many finds nothing to do
         else:
             self._pool.help()
+        return held_up
 
     def pass_on(self, running: Running) -> None:
         """A call waits for the host, on the thread of `running`: let another one read."""
@@ -202,6 +203,9 @@ class SharedServing:
                     break
                 if not self._read():
                     self._end_here()
+        except Exception as error:
+            self._end_here()
+            self._peer.report(f"shared lane {self._lane}", error)
         except BaseException:
             self._end_here()
             raise
@@ -329,15 +333,15 @@ class SharedServing:
     def tell_part(self, number: int, value: Any, last: bool = False) -> None:
         """Tell something of a call that runs, before its answer; it has left this process when this returns.
 
-        With `last` it leaves with the answer, which comes next. Raises MarshalError where it can't travel. Not to be
-        called by the loop's thread.
+        The loop's thread waits for no pipe: what that does not take leaves later. With `last` it leaves with the
+        answer, which comes next. Raises MarshalError where it can't travel.
         """
         codecs = self._take_codecs()
         try:
             self._out.put(part_frame(codecs[0], number, value), last)
         finally:
             self._spare.append(codecs)
-        if not last:
+        if not last and not self._peer.coroutines.here:
             self._out.flush()
 
     def _answer(
@@ -397,12 +401,12 @@ class _Lent(Running):
     While a call waits for the host, or does not stop when it was told to, its thread does not count as at work.
     """
 
-    __slots__ = ("_lost", "_pool", "_shared")
+    __slots__ = ("_absent", "_lost", "_pool", "_shared")
 
     def __init__(self, lane: int, own: Pool, shared: SharedServing) -> None:
         super().__init__(lane)
         self._pool, self._shared = own, shared
-        self._lost = False
+        self._lost = self._absent = False
 
     def lose(self, number: int) -> None:
         """A call is told to stop; it may be in native code that never returns, and is to hold up no other one."""
@@ -419,10 +423,13 @@ class _Lent(Running):
                 self._pool.come_back()
 
     def leave(self) -> None:
+        super().leave()  # from here on nothing is raised in this thread
         self._pool.leave()
+        self._absent = True
         self._shared.pass_on(self)
-        super().leave()
 
     def come_back(self) -> None:
-        self._pool.come_back()
+        if self._absent:  # else it was interrupted before it left
+            self._absent = False
+            self._pool.come_back()
         super().come_back()

@@ -187,11 +187,14 @@ def _read_call(
     except MarshalError as error:
         return Unreadable(number_of(body), error)
     try:
-        number, target, name, args, kwargs, options = message
+        number, target, name, args, kwargs, options = message if type(message) is list else ()
     except (TypeError, ValueError):
         raise ProtocolError("a call is a list of six: number, target, name, args, kwargs, options") from None
+    # First the type of each: a proxy may stand anywhere, and to compare, unpack or show one calls the other side.
+    if type(number) is not int:
+        raise ProtocolError("a call begins with its number")
     if number != expected or type(target) is not int or type(name) is not str or type(args) is not list:
-        raise ProtocolError(f"call {number!r} is malformed, or out of turn: expected number {expected}")
+        raise ProtocolError(f"call {number} is malformed, or out of turn: expected number {expected}")
     if kwargs is None:
         kwargs = {}
     elif type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
@@ -210,7 +213,7 @@ def read_answer(codec: Codec, frame: Frame) -> Answer | Unreadable:
     except MarshalError as error:
         return Unreadable(number_of(frame.body), error)
     try:
-        number, value = message
+        number, value = message if type(message) is list else ()
     except (TypeError, ValueError):
         raise ProtocolError("an answer is a list of two: number, value") from None
     if type(number) is not int:
@@ -218,7 +221,7 @@ def read_answer(codec: Codec, frame: Frame) -> Answer | Unreadable:
     return _new_tuple(Answer, (number, value, frame[0] == _RAISE))
 
 
-def _unasked(number: object) -> ProtocolError:
+def _unasked(number: int) -> ProtocolError:
     return ProtocolError(f"an answer to call {number!r} arrived that nobody waits for")
 
 
@@ -294,14 +297,17 @@ class Conversation:
         if size <= _HEADER_SIZE or _head_number(data)[0] != size + _REPLY_MARK or self.abandoned:
             return OTHER
         try:
-            number, value = self._codec.decode(data[_BODY])
+            message = self._codec.decode(data[_BODY])
+            number, value = message if type(message) is list else ()
         except MarshalError:
             self._settle(number_of(data[_BODY]))
             raise
         except (TypeError, ValueError):
             raise ProtocolError("an answer is a list of two: number, value") from None
         waiting = self.waiting
-        if not waiting or waiting[-1] != number or type(number) is not int:
+        if type(number) is not int:
+            raise ProtocolError("an answer begins with its number")
+        if not waiting or waiting[-1] != number:
             raise _unasked(number)
         waiting.pop()
         return value

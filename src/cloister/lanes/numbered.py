@@ -9,6 +9,8 @@ Invariant: whoever has taken the call out of the lane's ledger, and nobody else,
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -21,6 +23,19 @@ __all__ = ["Numbered", "NumberingLane"]
 
 _making = threading.RLock()
 """Held where a condition is made, and where a future is completed that has none. Nothing else happens under it."""
+
+_log = logging.getLogger("concurrent.futures")
+"""Where a future tells what its done-callbacks raise, also the base class."""
+
+
+def _begin_anew() -> None:
+    """Make the lock anew in a forked child, where the thread that held it is not there."""
+    global _making
+    _making = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class NumberingLane(Protocol):
@@ -69,7 +84,16 @@ class Numbered(Future[Any]):
         return made
 
     def complete(self, value: Any, error: BaseException | None) -> None:
-        """Set the result or the exception; does nothing where somebody else has done so."""
+        """Set the result or the exception; does nothing where somebody else has done so.
+
+        Raises nothing: a done-callback that ends with SystemExit is reported as one that raises any other exception.
+        """
+        try:
+            self._complete(value, error)
+        except BaseException:
+            _log.critical("a done-callback of %s() has raised what would end the thread", self.name, exc_info=True)
+
+    def _complete(self, value: Any, error: BaseException | None) -> None:
         with _making:
             unseen = self._made is None and self._state == PENDING
             if unseen:

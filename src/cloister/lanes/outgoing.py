@@ -71,6 +71,7 @@ class Outgoing:
                 self._line_up()  # it counts for `full`
             finally:
                 self._writing.release()
+            self._wake()  # who came to push meanwhile has found the lock held, and went away
 
     def push(self) -> None:
         """Write what the pipe takes; where that is not all, see to it that somebody comes back."""

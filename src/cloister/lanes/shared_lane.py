@@ -282,8 +282,10 @@ class SharedLane:
                 sent = os.write(self._end.writer, portion)
         except BlockingIOError:
             self._full = True
-        except OSError:
-            return  # the peer is gone; the reading thread says so
+        except OSError:  # nobody reads the other end; the reading thread notices it once nothing waits for room
+            self._queue.clear()
+            self._full = False
+            self._room.notify_all()
         else:
             self._full = sent < min(len(self._queue), WRITE_BYTES)
             del self._queue[:sent]  # cheap: a bytearray only moves its beginning
@@ -432,5 +434,7 @@ class SharedLane:
 
     def _tell(self, future: Numbered, value: Any, error: BaseException | None) -> None:
         self._telling = True
-        future.complete(value, error)
-        self._telling = False
+        try:
+            future.complete(value, error)
+        finally:
+            self._telling = False

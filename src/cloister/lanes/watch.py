@@ -36,11 +36,16 @@ if sys.platform == "linux":
             self._epoll.register(end.writer, select.EPOLLONESHOT)
 
         def wait(self, seconds: float | None) -> Room | None:
-            """Wait until this thread is told something; None when the time is up."""
+            """Wait until this thread is told something; None when the time is up.
+
+            Who has asked by the time that this returns may not be told again: look at all there is to do.
+            """
             events = self._epoll.poll(seconds, 1)
             if not events:
                 return None
             gone = bool(events[0][1] & (select.EPOLLERR | select.EPOLLHUP))
+            if not gone:  # the event has switched off that the end is told, too
+                self._set(select.EPOLLONESHOT)
             return Room(not gone, gone)
 
         def ask(self) -> None:
@@ -48,8 +53,11 @@ if sys.platform == "linux":
 
             Ignored after `close`, and where the end of the lane was closed meanwhile.
             """
+            self._set(select.EPOLLOUT | select.EPOLLONESHOT)
+
+        def _set(self, events: int) -> None:
             try:
-                self._epoll.modify(self._writer, select.EPOLLOUT | select.EPOLLONESHOT)
+                self._epoll.modify(self._writer, events)
             except (ValueError, OSError):
                 pass
 
