@@ -187,7 +187,9 @@ def _read_call(
     except MarshalError as error:
         return Unreadable(number_of(body), error)
     try:
-        number, target, name, args, kwargs, options = message if type(message) is list else ()
+        if type(message) is not list:
+            raise TypeError
+        number, target, name, args, kwargs, options = message
     except (TypeError, ValueError):
         raise ProtocolError("a call is a list of six: number, target, name, args, kwargs, options") from None
     # First the type of each: a proxy may stand anywhere, and to compare, unpack or show one calls the other side.
@@ -213,7 +215,9 @@ def read_answer(codec: Codec, frame: Frame) -> Answer | Unreadable:
     except MarshalError as error:
         return Unreadable(number_of(frame.body), error)
     try:
-        number, value = message if type(message) is list else ()
+        if type(message) is not list:
+            raise TypeError
+        number, value = message
     except (TypeError, ValueError):
         raise ProtocolError("an answer is a list of two: number, value") from None
     if type(number) is not int:
@@ -298,7 +302,9 @@ class Conversation:
             return OTHER
         try:
             message = self._codec.decode(data[_BODY])
-            number, value = message if type(message) is list else ()
+            if type(message) is not list:
+                raise TypeError
+            number, value = message
         except MarshalError:
             self._settle(number_of(data[_BODY]))
             raise
