@@ -6,6 +6,7 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -188,7 +189,7 @@ def test_who_stands_by_looks_seldom_where_it_is_in_vain(served: Served, monkeypa
     clock = [0.0]
     with monkeypatch.context() as patch:
         patch.setattr(serving._watch, "wait", wait)
-        patch.setattr(shared_module.time, "monotonic", lambda: clock[0])
+        patch.setattr(shared_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
         patch.setattr(serving, "_reader", None)
         patch.setattr(type(serving._pool), "has_jobs", True)
         serving._stand_by()
