@@ -127,7 +127,7 @@ def test_lane_that_nobody_reads_is_read_again(served: Served) -> None:
         read.set()
         begin()
 
-    serving._read_on = read_on  # type: ignore[method-assign]
+    serving._read_on = read_on  # type: ignore[method-assign]  # it notes that it was begun
     threads.start(serving._stand_by, "stands-by")
     try:
         assert read.wait(LIMIT_S)
