@@ -84,8 +84,11 @@ class LongWait:
             _tell(self._number, self._strand, list(holders), self._turn)
 
     def stands(self) -> bool:
-        """Whether it is as it was told."""
-        return bool(self._shown) and self._holders() == self._shown
+        """Whether it is as it was told. Where it is not, it is told anew if it lasts."""
+        same = bool(self._shown) and self._holders() == self._shown
+        if not same:
+            self._shown = ()
+        return same
 
     def over(self) -> None:
         """It has ended, in whatever way."""

@@ -21,6 +21,9 @@ from collections.abc import Hashable, Iterator
 
 __all__ = ["Resource", "WaitGraph"]
 
+MAX_AFAR = 250
+"""How many strands a chain with waits afar may have. Others say what is in it, so looking along it must have an end."""
+
 
 class Resource:
     """Something exclusive, with its places."""
@@ -88,7 +91,8 @@ class WaitGraph:
     ) -> list[tuple[Hashable, Resource]]:
         """The strands that a strand waits for and that wait themselves; empty where it can go on.
 
-        `whatever_ends`: as if no wait had an end by itself. `afar`: as if the waits in other processes still were.
+        `whatever_ends`: as if no wait had an end by itself. `afar`: as if the waits in other processes still were; also
+        empty then where there are more than `MAX_AFAR` strands.
         """
         chain: list[tuple[Hashable, Resource]] = []
         seen = {strand}
@@ -103,6 +107,8 @@ class WaitGraph:
             if (ends and not whatever_ends) or not resource.full:
                 return []
             chain.append((current, resource))
+            if afar and len(chain) > MAX_AFAR:
+                return []
             for holder in resource.holders:
                 if holder not in seen:
                     seen.add(holder)

@@ -223,7 +223,10 @@ def chain_in_words(chain: list[tuple[Hashable, Resource]]) -> str:
 
 def strand_in_words(strand: Hashable) -> str:
     """The name of a strand in an error."""
-    return f"thread {strand & 0xFFFFFFFF}" if isinstance(strand, int) else str(strand)
+    if not isinstance(strand, int):
+        return str(strand)
+    process = strand >> 32
+    return f"thread {strand & 0xFFFFFFFF}" + (f" of process {process}" if process not in (0, os.getpid()) else "")
 
 
 def _wanted(resource: Resource) -> str:

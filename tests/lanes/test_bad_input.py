@@ -95,6 +95,9 @@ ATTACKS: dict[str, tuple[Any, ...]] = {
     "last words that are none": ("on_control", int(Kind.LAST_WORDS), [1, 2]),
     "last words with an unknown reason": ("on_control", int(Kind.LAST_WORDS), ["bored", 1, ""]),
     "event that is none": ("on_control", int(Kind.EVENT), []),
+    "wait that is none": ("on_control", int(Kind.WAIT), [1, 2]),
+    "wait for nobody's strand": ("on_control", int(Kind.WAIT), [1, 2, ["x"], 3]),
+    "confirmation that is none": ("on_control", int(Kind.STILL), [1]),
     "reference to an object of the host's that was never handed out": ("reference", [1, 4711]),
     "reference with code": ("reference", [2, "name", "os:system"]),
     "reference of an unknown kind": ("reference", [9, 9]),
@@ -187,6 +190,7 @@ FLOODS: dict[str, tuple[int, list[Any]]] = {
     "events": (int(Kind.EVENT), ["somewhere", None]),
     "log records": (int(Kind.LOG), ["noise", 10, "x" * 200, 0.0, "p", 1, "f", "t", None]),
     "beats": (int(Kind.BEAT), [1, 1, []]),
+    "waits": (int(Kind.WAIT), [1, 2, [3], 4]),
 }
 
 

@@ -2,7 +2,8 @@
 
 What they mean is in `cloister.waits`. A guest could say anything. So a wait counts only for a strand that is its own,
 or has a call open in it: one that lies can do no more than to let an error come where its callers would wait for it
-for ever. `MAX_WAITS` count at once. A refusal is told to the guest whose wait it is, and to nobody else.
+for ever. `MAX_WAITS` count at once, and a circle has an end (`waiting.MAX_AFAR`), so that what a guest says costs
+little. A refusal is told to the guest whose wait it is, and to nobody else.
 
 `heard`, `stands` and `end` belong to the watcher's thread.
 """
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["GuestWaits"]
 
 MAX_WAITS: Final = 1000
-MAX_HOLDERS: Final = 16
+MAX_HOLDERS: Final = 4
+"""A turn has one strand, but for threads that a strand has copied itself to."""
 
 
 class GuestWaits:

@@ -1,0 +1,82 @@
+"""What a host believes of the waits that a guest tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cloister import waits
+from cloister.domain.guest_waits import MAX_HOLDERS, MAX_WAITS, GuestWaits
+from cloister.waiting import MAX_AFAR
+from cloister.wire.messages import Kind
+
+PID = 4711
+
+
+class Guest:
+    """A life without a guest; the calls of the strands 1 and 2 are open in it."""
+
+    def __init__(self, name: str = "liar") -> None:
+        self.sent: list[tuple[Any, ...]] = []
+        life: Any = SimpleNamespace(
+            name=name,
+            inside=None,
+            process=SimpleNamespace(pid=PID),
+            peer=SimpleNamespace(strands=lambda: {1, 2}),
+            speaker=SimpleNamespace(send=lambda *message: self.sent.append(message)),
+        )
+        self.waits = GuestWaits(life)
+
+
+@pytest.fixture
+def guest() -> Iterator[Guest]:
+    """One guest; afterwards nothing of it is left."""
+    made = Guest()
+    yield made
+    made.waits.end()
+    assert not waits._graph.afar
+    assert not waits._suspicions
+
+
+def test_only_its_own_strands_and_those_of_its_callers_count(guest: Guest) -> None:
+    """What a guest says of strands that have nothing to do with it is ignored; there is a bound to all else."""
+    own = PID << 32
+    guest.waits.heard(1, [1, [9], 1])
+    guest.waits.heard(2, [own + 1, [9], 1])
+    guest.waits.heard(3, [3, [9], 1])
+    guest.waits.heard(4, [2, list(range(MAX_HOLDERS + 1)), 1])
+    assert list(waits._graph.afar) == [1, own + 1]
+    for number in range(2 * MAX_WAITS):
+        guest.waits.heard(10 + number, [own + number, [9], 1])
+    assert len(waits._graph.afar) <= MAX_WAITS
+    guest.waits.heard(1, [])
+    assert 1 not in waits._graph.afar
+
+
+def test_guest_is_asked_and_told_by_the_number_of_its_wait(guest: Guest) -> None:
+    """Each wait of a circle is asked for with its number; the refusal goes to the one that closed it."""
+    guest.waits.heard(5, [1, [2], 7])
+    guest.waits.heard(6, [2, [1], 8])
+    asked = [message for message in guest.sent if message[0] is Kind.STILL]
+    assert [number for _, number, _ in asked] == [6, 5]
+    question = asked[0][2]
+    guest.waits.stands(5, question)
+    guest.waits.stands(6, question + 1)
+    guest.waits.stands(77, question)
+    assert len(guest.sent) == 2
+    guest.waits.stands(6, question)
+    kind, number, words = guest.sent[-1]
+    assert (kind, number) == (Kind.DEADLOCK, 6)
+    assert "synchronized turn 8 (one at a time) of domain 'liar', held by thread 1" in words
+
+
+def test_endless_chain_is_not_followed(guest: Guest) -> None:
+    """A chain longer than any real one is given up, so that a message costs no more than that."""
+    own = PID << 32
+    for number in range(MAX_AFAR + 10):
+        guest.waits.heard(number, [own + number, [own + number + 1], 1])
+    guest.waits.heard(MAX_AFAR + 10, [own + MAX_AFAR + 10, [own], 1])
+    assert not guest.sent
