@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import cloister
-from cloister.errors import CallTimeout, DeadlockDetected, DomainUnloaded
+from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed, DomainUnloaded
 from tests.aio.domains import new
 from tests.loops import Run as Run
 from tests.loops import run_asyncio as run_asyncio
@@ -103,6 +103,53 @@ def test_call_back_is_given_up_with_its_call_and_holds_no_lane(run: Run, stubbor
                 assert await domain.call("operator:add", 1, 1) == 2
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()
+
+    run(main())
+
+
+def test_call_back_of_a_call_that_was_given_up_does_not_begin(run: Run) -> None:
+    """What a stopped call tells the host while it unwinds runs for nobody: the next call gets the lane."""
+
+    async def main() -> None:
+        async with new(max_concurrency=1) as domain, asyncio.timeout(30):
+            begun: list[int] = []
+
+            async def back() -> None:
+                begun.append(1)
+                await asyncio.sleep(60)
+
+            call = asyncio.create_task(domain.call("errands:loop_until_stopped", back))
+            while domain.status().running != 1:
+                await asyncio.sleep(0.01)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert await domain.call("operator:add", 1, 1) == 2
+            assert begun == []
+
+    run(main())
+
+
+def test_call_back_is_cancelled_with_its_domain(run: Run) -> None:
+    """A domain that ends in a call-back: the caller is told, and the call-back cancelled, without a look at a clock."""
+
+    async def main() -> None:
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        async def back() -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.set()
+
+        async with new(max_concurrency=1) as domain, asyncio.timeout(30):
+            call = asyncio.create_task(domain.call("errands:call", back))
+            await begun.wait()
+            await domain.kill()
+            with pytest.raises(DomainCrashed):
+                await call
+            await ended.wait()
 
     run(main())
 

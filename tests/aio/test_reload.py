@@ -10,6 +10,7 @@ import pytest
 
 import cloister
 from cloister import aio
+from cloister.domain.reloading import Exchange
 from cloister.errors import CallTimeout, DomainUnloaded
 from tests.loops import Run as Run
 from tests.loops import run_asyncio as run_asyncio
@@ -107,5 +108,32 @@ def test_reload_that_fails_or_is_cancelled_leaves_all_as_it_was(run: Run, code: 
             write(code, "three ")
             await domain.reload()
             assert (await shop.where(), await shop.sell()) == ("three Delft", 1)
+
+    run(main())
+
+
+def test_reload_that_is_cancelled_while_the_old_domain_ends_holds_up_the_next(
+    run: Run, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no way back then, so the next one waits for the rest of it, and the durable proxies go on."""
+
+    async def main() -> None:
+        async with new(code) as domain:
+            shop = await domain.with_options(durable=True).create("shop:Shop", "Delft")
+            await domain.exec("import atexit, time; atexit.register(time.sleep, 0.5)")
+            move = Exchange.move
+
+            def moved(self: Exchange) -> DomainUnloaded | None:
+                task.cancel()
+                return move(self)
+
+            monkeypatch.setattr(Exchange, "move", moved)
+            task = asyncio.create_task(domain.reload())
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            monkeypatch.undo()
+            async with asyncio.timeout(30):
+                await domain.reload()
+                assert (await shop.where(), await shop.sell()) == ("1 Delft", 1)
 
     run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import pickle
 import signal
 import threading
@@ -264,3 +265,30 @@ def test_coroutine_is_cancelled_and_one_that_swallows_that_is_killed(make: Make,
     with pytest.raises(CallTimeout) as raised:
         run("troubles:nap_stubbornly", 0.3)
     killed(raised.value, domain)
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["alone", "nested"])
+def test_coroutine_that_swallows_its_cancel_is_killed(make: Make, nested: bool) -> None:
+    """Its thread waits for it only for a while, and then serves the next call; it counts as running until it ends."""
+    domain = ready(make())
+    domain.exec("import cloister.guest.coroutines as coroutines; coroutines.PATIENCE_S = 0.05")
+    domain.call("coroutines:echo", 1)
+    errors: list[CallTimeout] = []
+
+    def swallowed(seconds: float, grace: float) -> None:
+        with pytest.raises(CallTimeout) as raised:
+            domain.with_options(timeout=0.1, kill_after=grace).call("coroutines:stubborn", seconds)
+        errors.append(raised.value)
+
+    def call(*args: float) -> None:
+        if nested:
+            domain.call("errands:call", lambda: swallowed(*args))
+        else:
+            swallowed(*args)
+
+    call(0.4, JOIN_S)
+    went_on(errors[0], domain)
+    assert domain.call("coroutines:other_tasks") == 0
+    with contextlib.suppress(DomainCrashed):
+        call(60, 0.5)
+    killed(errors[1], domain)

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 import cloister
+from cloister import waits
 from cloister.errors import DeadlockDetected, WrongProcess
+from cloister.executor.seats import awaited
 
 Make = Callable[..., cloister.DomainPoolExecutor]
 Pool = cloister.DomainPoolExecutor
@@ -232,3 +234,26 @@ def test_task_that_waits_for_a_task_that_no_worker_can_take_is_told(make_pool: M
     assert single.submit(pow, 2, 2).result(30) == 4
     assert double.submit("chores:call", partial(ask, double)).result(30) == 8
     assert double.submit("chores:call", partial(ask, single)).result(30) == 8
+
+
+def test_task_that_begins_just_when_somebody_waits_for_it_is_no_deadlock(
+    make_pool: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker gets the task between the mark of who waits and the entry in the graph: the entry does not stay."""
+    pool = make_pool(1)
+    gate = threading.Event()
+    future: Any = pool.submit("chores:call", gate.wait)
+    while not future.running():
+        assert not future.done()
+    work, real = future.work, waits.expect
+
+    def expect(resource: waits.Resource, strand: int) -> None:
+        work.begins()
+        real(resource, strand)
+        work.expected = False
+
+    monkeypatch.setattr(waits, "expect", expect)
+    with awaited(work, False):
+        assert work.options["strand"] not in [strand for strand, _ in waits._graph.waiting()]
+    gate.set()
+    assert future.result(PATIENCE_S)

@@ -56,6 +56,11 @@ async def stubborn(seconds: float) -> str:
     return "late"
 
 
+async def other_tasks() -> int:
+    """How many tasks there are beside this one."""
+    return len(asyncio.all_tasks()) - 1
+
+
 def notes() -> list[Any]:
     """What was noted; a plain function."""
     taken = _notes[:]

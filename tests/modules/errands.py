@@ -67,6 +67,15 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
+def loop_until_stopped(tell: Callable[[], Any]) -> None:
+    """Run until this is stopped, and tell the host then."""
+    try:
+        while True:
+            time.sleep(0.01)
+    finally:
+        tell()
+
+
 def call_from_thread(function: Callable[..., Any], count: int = 1) -> list[Any]:
     """Call a function of the host on a thread of one's own."""
     results: list[Any] = []

@@ -54,6 +54,9 @@ class Errand:
         self.served: set[asyncio.Task[Any]] | None = None
         """What runs for the domain because of the call, and holds up no lane."""
         self.desks: list[Desk] = []
+        self.given_up = False
+        """Nobody waits for the call any more. First it is said, then the desks are told; who opens one does it the
+        other way round: one sees the other."""
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The caller's loop."""
@@ -61,6 +64,7 @@ class Errand:
 
     def give_up(self) -> None:
         """Nobody waits for the call any more: end what runs for it. Any thread."""
+        self.given_up = True
         with contextlib.suppress(RuntimeError):  # the loop is closed
             for task in list(self.served or ()):
                 self._loop.call_soon_threadsafe(task.cancel)
@@ -118,6 +122,8 @@ class Desk:
         limit = calling.deadline.get()
         self.errand.desks.append(self)
         try:
+            if self.errand.given_up:
+                raise CallCancelled(f"{name}() was not begun: the call that it belongs to was given up")
             self.loop.call_soon_threadsafe(self._begin, context, name, begin)
             while True:
                 left = LOOK_S if limit is None else min(LOOK_S, max(0.0, limit - time.monotonic()))

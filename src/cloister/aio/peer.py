@@ -307,6 +307,8 @@ class LoopPeer(GuestPeer):
             self._loops.clear()
         for lane in lanes:
             lane.stop_from_afar(error)
+        for errand in list(self._errands.values()):
+            errand.give_up()
         self._threads.stop(error)
 
     def disown(self, error: Callable[[], BaseException]) -> None:

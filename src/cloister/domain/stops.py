@@ -34,8 +34,8 @@ class Stop:
 
     kills = True
 
-    def __init__(self, stops: Stops, key: tuple[int, int], name: str, grace: float) -> None:
-        self._stops, self.key = stops, key
+    def __init__(self, key: tuple[int, int], name: str, grace: float) -> None:
+        self.key = key
         self.name, self.grace = name, grace
         self.timer: Timer | None = None
         self.report: Report | None = None
@@ -47,10 +47,6 @@ class Stop:
         """Wait until it is known, and return what the caller is told: the call stopped, or the domain has ended."""
         self.known.wait()
         return self.error(name)
-
-    def answered(self) -> None:
-        """The caller has the answer of the call, so it is over."""
-        self._stops.over(*self.key)
 
     def error(self, name: str) -> CallTimeout:
         """What the caller of a call whose time was up is told, now that it is known."""
@@ -88,7 +84,7 @@ class Stops:
         To be called before the guest is told to stop it. `told` is called with the result when it is known, on the
         watcher's thread or at once on this one, so it must not wait.
         """
-        stop = Stop(self, (lane, number), name, grace)
+        stop = Stop((lane, number), name, grace)
         stop.told = told
         with self._lock:
             over = self._life.over

@@ -52,7 +52,8 @@ def awaited(work: Work, ends: bool) -> Iterator[None]:
     work.expected = True
     waits.expect(work.owner.seats, strand)
     if work.worker is not None or work.over:
-        work.begins()
+        work.expected = False
+        waits.leave(strand)  # also where it has begun before it was expected: that took nothing back
     try:
         with waits.waiting(answer, ends):
             yield

@@ -8,7 +8,7 @@ On a call lane the serving thread waits for the task, with `Coroutines.wait`. On
 of a loop, nobody waits: `Coroutines.start` calls back, on the loop's thread, when the task is done.
 
 A cancel is `task.cancel()`. A coroutine that swallows it runs on; the thread of its call lane waits `PATIENCE_S` for
-it to unwind, and the host does not wait at all.
+it to unwind, and the host does not wait at all. Such a call counts as running until its task has ended.
 
 asyncio is imported when it is first needed: it would double the start of a domain. Any thread may enter.
 """
@@ -243,8 +243,17 @@ class Coroutines:
         over.acquire()
         outcome: list[Any] = []
         told: list[bool] = []
+        ended = False
+        number = 0 if running is None else running.number
 
         def done(value: Any, error: BaseException | None) -> None:
+            nonlocal ended
+            ended = True
+            if running is not None:
+                running.left.discard(number)
+            tell(value, error)
+
+        def tell(value: Any, error: BaseException | None) -> None:
             if not told:  # else nobody waits for it any more
                 told.append(True)
                 outcome.append((value, error))
@@ -252,7 +261,7 @@ class Coroutines:
 
         def stop() -> None:
             started.cancel()
-            started.after(PATIENCE_S, partial(done, None, CallCancelled(f"{name}() was cancelled, and has not ended")))
+            started.after(PATIENCE_S, partial(tell, None, CallCancelled(f"{name}() was cancelled, and has not ended")))
 
         started = self.start(coroutine, context, name, done)
         try:
@@ -265,6 +274,10 @@ class Coroutines:
         finally:
             if running is not None:
                 running.stop = None
+                if not ended:  # whoever wants it killed where it does not stop is told when it has
+                    running.left.add(number)
+                    if ended:  # meanwhile
+                        running.left.discard(number)
         value, error = outcome.pop()
         if error is not None:
             raise error

@@ -24,7 +24,7 @@ from cloister.lanes.call_lane import LATER, CallLane, LaneClosed
 from cloister.objects.peer import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable
 
     from cloister.guest.awaiting import Awaiting
     from cloister.guest.shared import SharedServing
@@ -357,7 +357,7 @@ class HostPeer(Peer):
         if shared is not None:
             runs = partial(shared.runs, number)
         elif running is not None:
-            runs = partial(_contains, running.serving, number)
+            runs = partial(running.runs, number)
         else:
             return None
         return runs if runs() else None
@@ -440,10 +440,6 @@ def _resolve(name: str) -> type | None:
 
 def _stopped() -> BaseException:
     return LaneClosed("the domain ends")
-
-
-def _contains(numbers: Collection[int], number: int) -> bool:
-    return number in numbers
 
 
 def _no_lane() -> tuple[int, LaneEnd]:

@@ -90,6 +90,7 @@ class Running:
         "away",
         "cancelling",
         "lane",
+        "left",
         "number",
         "one_way",
         "pending",
@@ -110,6 +111,8 @@ class Running:
         """The call waits for an answer of the host: our own code runs, which must not be torn."""
         self.pending = 0
         """The call that is to be interrupted when its answer is there."""
+        self.left: set[int] = set()
+        """Calls that were answered before they had ended: their coroutines have swallowed a cancel, and run on."""
         self.unwanted = 0
         """A call that was given up before it began, or after it was over."""
         self.cancelling = 0
@@ -167,6 +170,10 @@ class Running:
         if self.cancelling:
             for _ in range(LOOKS):
                 pass
+
+    def runs(self, number: int) -> bool:
+        """Whether a call still runs, on this thread or as a task that was left behind."""
+        return number in self.serving or number in self.left
 
     def leave(self) -> None:
         """The call is about to wait for the host. Raises `Interrupted` where that was on its way."""

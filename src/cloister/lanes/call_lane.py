@@ -54,9 +54,6 @@ class Stopping(Protocol):
     def outcome(self, name: str) -> CallTimeout:
         """What the caller is told; waits until it is known where the peer may be ended."""
 
-    def answered(self) -> None:
-        """The answer has come: it has stopped."""
-
 
 class Asked:
     """As `Stopping`, where nothing follows if the call does not stop."""
@@ -66,9 +63,6 @@ class Asked:
     def outcome(self, name: str) -> CallTimeout:
         """What the caller is told."""
         return CallTimeout(f"the time for {name}() is up; it was told to stop, the domain goes on")
-
-    def answered(self) -> None:
-        """Nothing is to be done."""
 
 
 class LaneOwner(Protocol):
@@ -221,9 +215,8 @@ class CallLane(FrameLane):
         deadline = None if stopping.kills else time.monotonic() + GRACE_S
         try:
             self._converse(self._receive(deadline), deadline)
-            stopping.answered()
         except MarshalError:
-            stopping.answered()  # an answer all the same
+            pass  # an answer all the same
         except TimeUp:
             self.give_up(
                 f"{name}() did not stop within {GRACE_S:g} s after its time was up; the calls around it are lost"

@@ -14,10 +14,11 @@ import inspect
 import reprlib
 import sys
 from collections.abc import Awaitable, Callable, Generator
+from types import FunctionType
 from typing import Any, Final, NoReturn
 
 from cloister.objects.descriptions import Description
-from cloister.objects.file_proxies import file_members
+from cloister.objects.file_proxies import KNOWN_HERE, file_members
 from cloister.objects.proxies import Proxy, make_class
 
 __all__ = ["Attribute", "make_awaited_class"]
@@ -107,7 +108,9 @@ def make_awaited_class(description: Description, expected: type | None = None) -
     for name in _IDENTITY[:3]:
         namespace[name] = getattr(object, name)
     for method in description.methods:
-        _mark(getattr(made, method.name))
+        function = vars(made)[method.name]
+        if type(function) is FunctionType and not (known_here and method.name in KNOWN_HERE):
+            _mark(function)
     namespace["__bool__"] = _always
     namespace["__getattr__"] = _get_attribute
     namespace["__setattr__"] = _refuse("__setattr__", "setting an attribute")

@@ -21,7 +21,7 @@ from cloister.objects.reading import reading_of
 if TYPE_CHECKING:
     from cloister.objects.descriptions import Description
 
-__all__ = ["FILE", "FILE_METHODS", "file_members"]
+__all__ = ["FILE", "FILE_METHODS", "KNOWN_HERE", "file_members"]
 
 PIECE: Final = 1024 * 1024
 """Bytes or characters of one call."""
@@ -34,15 +34,21 @@ FILE_METHODS: Final = frozenset(
     + "readable writable seekable isatty".split()
 )
 """What a guest may do with a file of the host that it was handed: nothing but use it as a file."""
+KNOWN_HERE: Final = frozenset(("closed", "fileno"))
+"""What is answered on this side, at once, also where calls are awaited."""
 
 
 def file_members(description: Description) -> dict[str, Any]:
-    """The members that a proxy of this type has where it is a file; none where it is not."""
+    """The members that a proxy of this type has where it is a file; none where it is not.
+
+    Those that wait are functions of their own, for this one class.
+    """
     if FILE not in description.bases:
         return {}
     members: dict[str, Any] = {name.strip("!"): member for name, member in _MEMBERS.items() if name.endswith("!")}
     offered = description.callable_names
     members.update((name, member) for name, member in _MEMBERS.items() if name in offered)
+    members.update((name, _method(steps)) for name, steps in _STEPS.items() if name in offered)
     members["_cloister_empty"] = "" if _TEXT in description.bases else b""
     members["_cloister_raw"] = _RAW in description.bases
     if "read" in offered and _TEXT not in description.bases:
@@ -276,18 +282,21 @@ async def _aleave(self: Any, *_: object) -> None:
         await closed
 
 
+_STEPS: Final[dict[str, Callable[..., Steps]]] = {
+    "read": _read,
+    "readall": _readall,
+    "read1": _read1,
+    "readline": _readline,
+    "readlines": _readlines,
+    "tell": _tell,
+    "seek": _seek,
+    "write": _write,
+    "writelines": _writelines,
+    "truncate": _truncate,
+    "close": _close,
+}
+"""By the names of what they stand in for."""
 _MEMBERS: Final[dict[str, Any]] = {
-    "read": _method(_read),
-    "readall": _method(_readall),
-    "read1": _method(_read1),
-    "readline": _method(_readline),
-    "readlines": _method(_readlines),
-    "tell": _method(_tell),
-    "seek": _method(_seek),
-    "write": _method(_write),
-    "writelines": _method(_writelines),
-    "truncate": _method(_truncate),
-    "close": _method(_close),
     "__enter__": _enter,
     "__exit__": _leave,
     "__aenter__!": _aenter,
@@ -295,4 +304,4 @@ _MEMBERS: Final[dict[str, Any]] = {
     "closed!": property(_closed, None, None, "Whether it was closed by this side."),
     "fileno!": _fileno,
 }
-"""By the names of what they stand in for; those with ``!`` are there whatever the file over there has."""
+"""As `_STEPS`, of what is no such method; those with ``!`` are there whatever the file over there has."""
