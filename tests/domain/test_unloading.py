@@ -15,6 +15,7 @@ import pytest
 import cloister
 from cloister import aio, events
 from cloister.domain.domain import Domain
+from cloister.domain.farewell import Farewell
 from cloister.errors import DomainCrashed, DomainUnloaded
 from cloister.report import Reason
 from tests.domain.journal import MODULES, Journal, is_running, wait_until
@@ -153,6 +154,17 @@ def test_unloading_by_an_event_loop_has_its_moments() -> None:
 
     asyncio.run(run())
     assert seen == ["here", "unloading looped", "exit looped"]
+
+
+def test_handlers_over_there_run_where_the_stop_is_quicker_than_their_news(
+    make: Make, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O06: that a domain has handlers may not have been heard yet when it is unloaded; they run all the same."""
+    monkeypatch.setattr(Farewell, "heard", lambda self, wants: None)
+    domain = make()
+    domain.call("partings:print_at_the_end")
+    domain.unload()
+    assert journal.lines() == ["unloading subject", "exit subject"]
 
 
 def test_end_of_the_program_tells_first_its_own_then_the_domains() -> None:

@@ -158,6 +158,7 @@ class Guest:
             except Exception as error:
                 control.send(Kind.FAILED, self._peer.describe(error))
                 sys.exit(EXIT_FAILED)
+            self._domain.notices.serves = True
             control.send(Kind.READY)
             if self._loop is not None:
                 self._loop.run()

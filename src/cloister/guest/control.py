@@ -285,14 +285,18 @@ class Control:
             case Kind.FAREWELL:
                 self._notices.farewell()
             case Kind.STOP:
-                self._main.stopping = self._peer.stopping = True
-                self._notices.stop()
-                self._stop()
-                self._interrupt_main()
+                self._notices.end(self._halt)
             case Kind.REWIND if self._peer.page is not None:
                 rewind(descriptors.PAGE)
             case _:
                 pass  # a newer host may say more than this guest knows
+
+    def _halt(self) -> None:
+        """End the domain now. The control thread, or the one on which the last handlers have run."""
+        self._main.stopping = self._peer.stopping = True
+        self._notices.stop()
+        self._stop()
+        self._interrupt_main()
 
     def _stop_serving(self, lane: int, number: int, until: float) -> None:
         """Stop a call, or come back to it while it imports, for as long as it may go on then."""

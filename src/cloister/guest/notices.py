@@ -32,6 +32,9 @@ class Notices:
 
     def __init__(self) -> None:
         self._handlers: list[Callable[[], object]] = []
+        self.serves = False
+        """The domain is ready; one that is stopped before has no last moments."""
+        self._told = False
         self._lock = threading.RLock()
         self._main: MainThread | None = None
         self._stopping = threading.Event()
@@ -54,7 +57,29 @@ class Notices:
 
     def farewell(self) -> None:
         """The host is about to unload this domain: run the handlers, on a thread of ours, and say so after it."""
+        self._told = True
         self._threads.start(self._run, "cloister-farewell")
+
+    def end(self, end: Callable[[], None]) -> None:
+        """The host wants this domain to end now: call `end`. Called by the control thread.
+
+        Where it had not heard yet that there are handlers, they run first, on a thread of ours.
+        """
+
+        def run() -> None:
+            try:
+                self._run()
+            finally:
+                end()
+
+        if self.serves and self._handlers and not self._told:
+            self._told = True
+            try:
+                self._threads.start(run, "cloister-farewell")
+                return
+            except RuntimeError:
+                pass  # there is no thread left
+        end()
 
     def _run(self) -> None:
         for handler in list(self._handlers):
