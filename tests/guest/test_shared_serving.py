@@ -94,6 +94,24 @@ def test_cancel_of_a_call_that_is_over_leaves_nothing(served: Served) -> None:
     assert not serving._told
 
 
+def test_coroutine_that_is_over_at_once_does_not_run_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call whose task ends while it is being noted counts as over."""
+    serving, peer = served.serving, served.peer
+    told: list[Callable[[Any, BaseException | None], None]] = []
+    monkeypatch.setattr(peer.coroutines, "start", lambda coroutine, context, name, done: told.append(done))
+
+    class EndsBehind(dict[int, Any]):
+        def __contains__(self, number: object) -> bool:
+            found = super().__contains__(number)
+            if told:
+                told.pop()(None, None)
+            return found
+
+    serving._running = EndsBehind({1: _Lent(1, serving._pool, serving)})
+    serving._hand_over(Call(1, 0, "f", [], {}, {}, False), None, contextvars.copy_context())
+    assert serving.running == []
+
+
 def test_interruption_on_the_way_to_the_host_does_not_change_the_count(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -309,14 +309,19 @@ class SharedServing:
         """Let the loop run what the call has returned; this thread is free again."""
         number = call.number
 
+        over: list[bool] = []
+
         def done(value: Any, error: BaseException | None) -> None:
+            over.append(True)
             self._over(number)
             self._answer(number, value, error, call.copy)
 
         started = self._peer.coroutines.start(coroutine, context, call.name, done)
         if number in self._running:
             self._running[number] = started
-        if number in self._told:
+        if over:
+            self._over(number)  # the loop was so fast that it came between the look and the change
+        elif number in self._told:
             started.cancel()
 
     # -- whoever has run a call --------------------------------------------------------------------------------------
