@@ -1,4 +1,4 @@
-"""Run the suite: all of it on the first Python with coverage, its core on every other supported Python.
+"""Run the suite: all of it on the first Python with coverage, its core on the newest, and a part of that between.
 
 Not here: how environments are made; that is environment.py. The last thing printed is a summary of pytest's.
 
@@ -23,13 +23,16 @@ NOT_CORE += [
     f"domain/test_{name}.py" for name in "host_death lost_status output reports signs_of_life stops vitals".split()
 ]
 CORE = ["--core", "-m", "not slow", *(f"--ignore=tests/{place}" for place in NOT_CORE)]
+# What is neither the first nor the newest differs from both in how it runs code, threads and coroutines alone.
+NOT_BETWEEN = ["domain", "pipes", "wire", "environments", "inspection"]
+BETWEEN = [*CORE, *(f"--ignore=tests/{place}" for place in NOT_BETWEEN)]
 
 # Most tests wait for another process much of their time, so there are two workers for each processor. The tests of one
 # file stay together and share its fixtures, and files keep their order: by size, one long test would come last, alone.
 SIDE_BY_SIDE = ["-n", str(min(2 * (os.cpu_count() or 1), 8)), "--dist=loadfile", "--no-loadscope-reorder"]
 
 # More failures than these are not the fault of a busy machine.
-MOST_AGAIN = 5
+MOST_AGAIN = 10
 
 # The floor of the coverage is asked for by itself.
 NO_FLOOR = ["--cov-fail-under=0"]
@@ -41,14 +44,16 @@ def run_everything() -> int:
     again: list[str] = []
     worst = _twice("", main_environment(), ["--cov", "--cov-report=term"], [], again)
     others = other_pythons()
+    newest = max((version for version, python in others.items() if python is not None), default=None)
     for version, python in others.items():
         if python is None:
             print(f"\nPython {_name(version)} is not on this machine; the suite was not run on it.", flush=True)
     for version, python in others.items():
         if python is not None:
             name = f"Python {_name(version)}"
+            core = CORE if version == newest else BETWEEN
             print(f"\n{name}, {python}:", flush=True)
-            worst = max(worst, _twice(f"{name}: ", other_environment(version, python), CORE, CORE, again))
+            worst = max(worst, _twice(f"{name}: ", other_environment(version, python), core, core, again))
     print(f"\nAll of it took {time.monotonic() - begun:.0f} s.", flush=True)
     if again:
         print(

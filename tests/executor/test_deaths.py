@@ -7,6 +7,7 @@ import operator
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -47,6 +48,10 @@ def test_report_of_a_segfault_names_it(make_pool: Make, marks: Path) -> None:
     error = pool.submit("chores:mark_and_die_of", 1, 1, str(marks)).exception(PATIENCE_S)
     assert isinstance(error, DomainCrashed)
     assert error.report.signal == signal.SIGSEGV
+    if sys.version_info >= (3, 14) and "<freed thread state>" in error.report.stacks:
+        pytest.skip(
+            "the fault handler of Python 3.14 has taken a living thread for a freed one, and left its stack out"
+        )
     assert "mark_and_die_of" in error.report.stacks
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -63,3 +64,20 @@ def test_a_close_that_is_interrupted_anywhere_is_completed() -> None:
         if interrupter.seen < line:
             break
     assert line > 4
+
+
+def test_thread_that_was_torn_out_of_the_gate_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S11: a thread that ends with the gate of a lane in its hands keeps no other one from ending the lane."""
+    monkeypatch.setattr(frame_lane, "GATE_S", 0.01)
+    host, guest = lane_pair()
+    lane = FrameLane(host, 0)
+    thread = threading.Thread(target=lane._gate.acquire)
+    thread.start()
+    thread.join()
+    lane.break_with(RuntimeError)
+    assert lane.closed
+    for fd in host:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    for fd in guest:
+        os.close(fd)

@@ -39,6 +39,8 @@ __all__ = ["READ_BYTES", "FrameLane", "LaneClosed", "TimeUp"]
 
 READ_BYTES = int(os.environ.get("CLOISTER_LANE_READ_BYTES", "65536"))
 """How much one read takes at most. Tests set the variable to 1, so that a lane delivers one byte at a time."""
+GATE_S: Final = 1.0
+"""How long the end of a lane waits for another thread that is at it, which takes microseconds."""
 SHORT_READ_BYTES: Final = 479
 """How much a read takes while messages are short. Python has blocks of 512 bytes, with the head of a bytes object, at
 hand; for a larger one it asks the C library and gives most of it back, which takes a tenth of a call."""
@@ -127,12 +129,15 @@ class FrameLane:
         a call meanwhile: who does first says so (`calling`) and then looks whether the lane is broken, and here it is
         the other way round.
         """
-        with self._gate:
+        gate = self._pass_gate()
+        try:
             if self._broken is None:
                 self._broken = error
             self._ended = True
             if not self.closed:
                 wake(self._reader)
+        finally:
+            gate.release()
         if not self.calling and not self._listening and not self.watched:
             self.close()
 
@@ -150,10 +155,25 @@ class FrameLane:
 
     def close(self) -> None:
         """Close the descriptors; only the thread that uses the lane may. Idempotent."""
-        with self._gate:
+        gate = self._pass_gate()
+        try:
             self.closed = self._ended = True
             self._wait.end()
             _close_all(self._open)
+        finally:
+            gate.release()
+
+    def _pass_gate(self) -> threading.RLock:
+        """Take the gate, which keeps a descriptor from being closed while another thread wakes its reader.
+
+        A thread of a guest that is told to stop may be torn out of it before it can let go: Python raises what another
+        thread has sent between any two steps. Nobody else may wait for it then, the watcher least of all.
+        """
+        gate = self._gate
+        if not gate.acquire(timeout=GATE_S):
+            gate = self._gate = threading.RLock()
+            gate.acquire()
+        return gate
 
     def __del__(self) -> None:
         """Close the lane of a thread that has ended."""
