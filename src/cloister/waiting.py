@@ -21,7 +21,7 @@ from collections.abc import Hashable, Iterator
 
 __all__ = ["Resource", "WaitGraph"]
 
-MAX_AFAR = 250
+MAX_AFAR = 100
 """How many strands a chain with waits afar may have. Others say what is in it, so looking along it must have an end."""
 
 
