@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +41,12 @@ def test_a_domain_makes_domains(make: Make, inner: str) -> None:
 
 
 @pytest.mark.parametrize("inner", AT_EVERY_LEVEL)
-def test_a_domain_takes_its_domains_along(make: Make, inner: str, tmp_path: Path) -> None:
+def test_a_domain_takes_its_domains_along(make: Make, level: str, inner: str, tmp_path: Path) -> None:
     """O05: unloading ends first what the domain has made, also where code of the domain waits for a call in there."""
+    if level == "thread" and sys.version_info < (3, 12) and sys.gettrace() is not None:
+        pytest.skip(
+            "an interrupted thread that waits in the kernel stops every traced thread of Python 3.11; see guests.py"
+        )
     outer = make("outer")
     told, said = tmp_path / "told", tmp_path / "said"
     outer.call("nesting:make", "inner", inner)
