@@ -67,7 +67,7 @@ def test_a_close_that_is_interrupted_anywhere_is_completed() -> None:
 
 
 def test_thread_that_was_torn_out_of_the_gate_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S11: a thread that ends with the gate of a lane in its hands keeps no other one from ending the lane."""
+    """A thread that ends with the gate of a lane in its hands keeps no other one from ending the lane."""
     monkeypatch.setattr(frame_lane, "GATE_S", 0.01)
     host, guest = lane_pair()
     lane = FrameLane(host, 0)
