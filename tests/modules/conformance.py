@@ -151,13 +151,15 @@ def spin_and_say(told: str) -> None:
 
 
 def stubborn(told: str, free: str) -> None:
-    """Refuse to end until a file is there."""
-    os.mkdir(told)
+    """Refuse to end until a file is there; also where it is interrupted in the middle of refusing."""
     while True:
         with contextlib.suppress(BaseException):
-            while not os.path.exists(free):
-                time.sleep(0.005)
-            return
+            while True:
+                with contextlib.suppress(BaseException):
+                    os.makedirs(told, exist_ok=True)
+                    while not os.path.exists(free):
+                        time.sleep(0.005)
+                    return
 
 
 def half(number: int) -> int:

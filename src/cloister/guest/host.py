@@ -55,10 +55,19 @@ class _Here:
 
 
 class _PerThread(threading.local):
-    """One look-up for all that the calling thread has: an attribute of a `threading.local` costs as much as five."""
+    """One look-up for all that the calling thread has: an attribute of a `threading.local` costs as much as five.
 
-    def __init__(self) -> None:
-        self.here = _Here()
+    It is made when it is first asked for, and not by a constructor: a finalizer that came in the middle of that, and
+    calls, would find neither a constructor to run nor anything made by one.
+    """
+
+    here: _Here
+
+    def __getattr__(self, name: str) -> _Here:
+        if name != "here":
+            raise AttributeError(name)
+        made: _Here = self.__dict__.setdefault("here", _Here())
+        return made
 
 
 class HostPeer(Peer):
