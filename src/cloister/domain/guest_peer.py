@@ -33,6 +33,7 @@ from cloister.domain.uninterrupted import uninterrupted
 from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
 from cloister.lanes.call_lane import Asked, CallLane, LaneClosed, Stopping
 from cloister.lanes.numbered import Numbered
+from cloister.lanes.per_thread import PerThread
 from cloister.lanes.shared_lane import SharedLane
 from cloister.objects.exports import Misaimed
 from cloister.objects.peer import Peer
@@ -78,20 +79,9 @@ class _Here:
         """Where lanes are limited: the lane on which its one-way calls went."""
 
 
-class _PerThread(threading.local):
-    """One look-up for all that the calling thread has: an attribute of a `threading.local` costs as much as five.
-
-    It is made when it is first asked for, and not by a constructor: a finalizer that came in the middle of that, and
-    calls, would find neither a constructor to run nor anything made by one.
-    """
-
-    here: _Here
-
-    def __getattr__(self, name: str) -> _Here:
-        if name != "here":
-            raise AttributeError(name)
-        made: _Here = self.__dict__.setdefault("here", _Here())
-        return made
+class _PerThread(PerThread[_Here]):
+    def make(self) -> _Here:
+        return _Here()
 
 
 class GuestPeer(Peer):

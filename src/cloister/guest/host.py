@@ -21,6 +21,7 @@ from cloister.guest.interrupts import Interrupted, MainThread, Running, StopRequ
 from cloister.guest.pool import Pool
 from cloister.guest.threads import Threads
 from cloister.lanes.call_lane import LATER, CallLane, LaneClosed
+from cloister.lanes.per_thread import PerThread
 from cloister.objects.peer import Peer
 
 if TYPE_CHECKING:
@@ -54,20 +55,9 @@ class _Here:
         """Where it runs a message loop: has something done by that loop. Coroutines of its lane are answered so."""
 
 
-class _PerThread(threading.local):
-    """One look-up for all that the calling thread has: an attribute of a `threading.local` costs as much as five.
-
-    It is made when it is first asked for, and not by a constructor: a finalizer that came in the middle of that, and
-    calls, would find neither a constructor to run nor anything made by one.
-    """
-
-    here: _Here
-
-    def __getattr__(self, name: str) -> _Here:
-        if name != "here":
-            raise AttributeError(name)
-        made: _Here = self.__dict__.setdefault("here", _Here())
-        return made
+class _PerThread(PerThread[_Here]):
+    def make(self) -> _Here:
+        return _Here()
 
 
 class HostPeer(Peer):
