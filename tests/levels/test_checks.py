@@ -24,6 +24,7 @@ from tests.soak.levels import resident
 Make = Callable[..., Domain]
 
 JOIN_S = 30.0
+BESIDE = "module_beside_a_program"
 
 
 @pytest.fixture
@@ -344,11 +345,17 @@ def test_loaded_files_can_be_replaced(make: Make, level: str, tmp_path: Path) ->
     assert domain.id != before
 
 
-@pytest.mark.parametrize("way", ["module", "function", "file"])
-def test_a_domain_runs_the_program_of_its_set_up(make: Make, way: str, tmp_path: Path) -> None:
-    """S35: the entry point is a module, a function or a file of the application base; its exit code comes back."""
+@pytest.mark.parametrize(
+    "entry", ["programs_by_name", "programs_by_name:main", "program.py", "sub/program.py:main", "main_program.py:main"]
+)
+def test_a_domain_runs_the_program_of_its_set_up(make: Make, entry: str, tmp_path: Path) -> None:
+    """S35: the entry point is a module, a file of the application base, or a function in one of them, which finds what
+    is beside it; its exit code comes back."""
     (tmp_path / "program.py").write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
-    entry = {"module": "programs_by_name", "function": "programs_by_name:main", "file": "program.py"}[way]
+    (tmp_path / "main_program.py").write_text("def main():\n    import sys\n    return int(sys.argv[1])\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "program.py").write_text(f"def main():\n    import {BESIDE}\n    return {BESIDE}.code()\n")
+    (tmp_path / "sub" / f"{BESIDE}.py").write_text("import sys\ndef code():\n    return int(sys.argv[1])\n")
     domain = make(setup=Setup(entry_point=entry, base=tmp_path))
     assert domain.run(["7"]) == 7
     assert domain.run(["0"]) == 0
@@ -356,3 +363,11 @@ def test_a_domain_runs_the_program_of_its_set_up(make: Make, way: str, tmp_path:
         make("plain").run()
     with pytest.raises(TypeError, match=r"Setup\.entry_point is a module"):
         Setup(entry_point=3)  # type: ignore[arg-type]  # that is the point
+    sys.modules.pop(BESIDE, None)
+
+
+@pytest.mark.parametrize("entry", ["main:", ":main", "tool.", ".tool", "a:b:main", "app.py:", "app.py:a..b", "app.pyz:m"])
+def test_an_entry_point_that_names_nothing_is_refused_at_once(entry: str) -> None:
+    """A program that can't be one is an error where the set-up is made, which says how it is written."""
+    with pytest.raises(ValueError, match=r"Setup\.entry_point: .*write '"):
+        Setup(entry_point=entry)

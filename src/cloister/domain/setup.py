@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cloister.domain.entry import way_to_run
 from cloister.domain.sizes import bytes_of
 from cloister.environments.spec import checked
 
@@ -87,8 +88,8 @@ class Setup:
     """The arguments of the initializer; values that can be copied."""
     entry_point: str | os.PathLike[str] | None = None
     """The program that `Domain.run` runs: a module's name, as for ``python -m``; ``"module:function"``, as the script
-    of an installed program, whose result is the exit code; or the path of a file, a relative one against the
-    application base. None: none."""
+    of an installed program, whose result is the exit code; the path of a file; or ``"path/to/file.py:function"``. A
+    relative path is one against the application base. None: none."""
     main_loop: str | None = None
     """The message loop that the domain's main thread runs and that serves its calls: ``"asyncio"``, ``"qt"`` (PySide6
     or PyQt6), or ``"module:function"``, a function that gets a `cloister.MainLoop` and returns when that is stopping.
@@ -108,6 +109,8 @@ class Setup:
         entry: Any = self.entry_point
         if entry is not None and not (isinstance(entry, str | os.PathLike) and entry):
             raise TypeError(f"Setup.entry_point is a module, 'module:function' or a path, not {entry!r}")
+        if entry is not None:
+            way_to_run(entry)
         for kind in self.resolve:
             if kind not in ("module", "type", "resource"):
                 raise ValueError(f"Setup.resolve: {kind!r} is none of 'module', 'type', 'resource'")

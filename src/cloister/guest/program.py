@@ -11,10 +11,12 @@ import runpy
 import sys
 from typing import TYPE_CHECKING, Any
 
+from cloister.objects import targets
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["exit_code", "run_file", "run_program"]
+__all__ = ["exit_code", "run_file", "run_function", "run_program"]
 
 
 def run_program(run: Callable[[], Any], name: str, args: list[str]) -> int:
@@ -35,12 +37,32 @@ def run_file(path: str, args: list[str]) -> int:
 
     Modules beside the file can be imported, by this program only for as long as it runs. Raises as `run_program`.
     """
-    beside = os.path.dirname(os.path.abspath(path))
+
+    def run() -> None:
+        runpy.run_path(path, run_name="__main__")
+
     if not os.path.isfile(path) or path.endswith((".zip", ".pyz")):  # `runpy` puts these on the path itself
-        return run_program(lambda: runpy.run_path(path, run_name="__main__"), path, args)
+        return run_program(run, path, args)
+    return _beside(path, run, args)
+
+
+def run_function(target: str, args: list[str]) -> int:
+    """Call ``module:function`` as the script of an installed program does, one of a file beside its neighbours; return
+    its exit code. Raises as `run_program`."""
+
+    def run() -> None:
+        sys.exit(targets.resolve(target)())
+
+    module, _ = targets.split(target)
+    return _beside(module, run, args) if targets.is_file(module) else run_program(run, target, args)
+
+
+def _beside(path: str, run: Callable[[], None], args: list[str]) -> int:
+    """Run what is in a file; the modules beside it can be imported meanwhile."""
+    beside = os.path.dirname(os.path.abspath(path))
     sys.path.insert(0, beside)
     try:
-        return run_program(lambda: runpy.run_path(path, run_name="__main__"), path, args)
+        return run_program(run, path, args)
     finally:
         if beside in sys.path:
             sys.path.remove(beside)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloister.guest import allocations, loaded, loads, local, lookups, raised
 from cloister.guest.coroutines import is_coroutine
 from cloister.guest.interrupts import Interrupted, StopRequested
-from cloister.guest.program import run_file, run_program
+from cloister.guest.program import run_file, run_function, run_program
 from cloister.objects import targets
 from cloister.objects.marks import Shared
 from cloister.wire.registry import DEFAULT_REGISTRY
@@ -150,7 +150,7 @@ class Service:
 
     def run_function(self, target: str, args: list[str]) -> int:
         """Call ``module:function`` as the script of an installed program does; return its exit code."""
-        return run_program(lambda: sys.exit(targets.resolve(target)()), target, args)
+        return run_function(target, args)
 
     def run_path(self, path: str, args: list[str]) -> int:
         """Run a file as a program; return its exit code."""

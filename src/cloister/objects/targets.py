@@ -40,7 +40,7 @@ from cloister.errors import MarshalError
 from cloister.objects import pickles
 from cloister.objects.proxies import bound_method, is_proxy
 
-__all__ = ["VERSION", "absolute", "by_name", "from_plain", "resolve", "to_plain"]
+__all__ = ["VERSION", "absolute", "by_name", "from_plain", "is_file", "resolve", "split", "to_plain"]
 
 VERSION: Final = (sys.version_info.major, sys.version_info.minor)
 """What this interpreter runs."""
@@ -157,10 +157,27 @@ def is_file(module: str) -> bool:
     return module.endswith(".py") or os.sep in module or "/" in module
 
 
-def absolute(name: str) -> str:
-    """The name of code; the path of a file in it is made absolute, for a guest may be in another folder."""
+def split(name: str) -> tuple[str, str]:
+    """The module, or the path of a file, and the name in it that the name of code says.
+
+    Raises ValueError for one that is neither ``package.module:name`` nor ``path/to/file.py:name``.
+    """
+    module, colon, qualname = name.rpartition(":")
+    if all(qualname.split(".")) and not is_file(qualname):
+        if is_file(module) or (all(module.split(".")) and ":" not in module):
+            return module, qualname
+    before, dot, last = name.rpartition(".")
+    perhaps = f"{before}:{last}" if dot and not colon and before and last else "package.module:name"
+    raise ValueError(f"{name!r} does not name code: write {perhaps!r}, or 'path/to/file.py:name'")
+
+
+def absolute(name: str, base: str = "") -> str:
+    """The name of code; the path of a file in it is made absolute, for a guest may be in another folder.
+
+    `base` is the folder that a relative one is in; empty for the working directory.
+    """
     path, colon, qualname = name.rpartition(":")
-    return f"{os.path.abspath(path)}:{qualname}" if colon and is_file(path) else name
+    return f"{os.path.abspath(os.path.join(base, path))}:{qualname}" if colon and is_file(path) else name
 
 
 class _Files:
@@ -192,13 +209,9 @@ def resolve(name: str) -> Any:
     Raises ImportError where the module or the name in it does not exist, FileNotFoundError where the file does not,
     ValueError for a malformed name, and what the code itself raises.
     """
-    module_name, colon, qualname = name.rpartition(":")
-    if is_file(module_name) and qualname:
+    module_name, qualname = split(name)
+    if is_file(module_name):
         module_name = _files.name_of(os.path.abspath(module_name))
-    if not colon or not module_name or not qualname or module_name.startswith(".") or ":" in module_name:
-        before, dot, last = name.rpartition(".")
-        perhaps = f"{before}:{last}" if dot and not colon and before and last else "package.module:name"
-        raise ValueError(f"{name!r} does not name code: write {perhaps!r}, or 'path/to/file.py:name'")
     found: Any = importlib.import_module(module_name)
     for part in qualname.split("."):
         try:
