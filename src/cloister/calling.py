@@ -26,6 +26,7 @@ __all__ = [
     "Entered",
     "Introduced",
     "adopt",
+    "begin_interpreter",
     "begin_strand",
     "deadline",
     "entered",
@@ -36,6 +37,7 @@ __all__ = [
     "options",
     "options_beside",
     "options_down",
+    "place_of",
     "seconds_from_0",
     "serves",
     "strand",
@@ -58,6 +60,11 @@ _strand: ContextVar[int] = ContextVar("cloister.strand", default=0)
 
 entered: ContextVar[Entered | None] = ContextVar("cloister.entered", default=None)
 """The context of its domain that this code is in (`cloister.contexts`); None in the default one."""
+
+_NUMBER_BITS = 40
+"""A process that needs a new identity a hundred thousand times a second has enough for four months."""
+_PROCESS_BITS = 24
+"""Linux has pids of 22 bits."""
 
 _numbers = itertools.count(1)
 
@@ -160,7 +167,31 @@ def begin_strand() -> int:
 
 def _new_number() -> int:
     # The pid in front: threads of a guest's own are not to be taken for threads of the host.
-    return os.getpid() << 32 | next(_numbers)
+    return os.getpid() << _NUMBER_BITS | next(_numbers)
+
+
+def begin_interpreter(identity: int) -> None:
+    """This is an interpreter of its own in a process of others, the one with this number; called before any call."""
+    global _numbers
+    _numbers = itertools.count((identity << _NUMBER_BITS + _PROCESS_BITS) + 1)
+
+
+def place_of(strand: int) -> tuple[int, int, int]:
+    """Where a logical thread or strand has begun, and its number there: (process, interpreter, number).
+
+    The interpreter is 0 for the main one.
+    """
+    process = strand >> _NUMBER_BITS & (1 << _PROCESS_BITS) - 1
+    return process, strand >> _NUMBER_BITS + _PROCESS_BITS, strand & (1 << _NUMBER_BITS) - 1
+
+
+def _begin_anew() -> None:
+    """A forked child is another process than the thread that forked it belongs to."""
+    _own.number = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def options(limit: float | None, name: str, lane: Introduced | None = None) -> dict[str, Any] | None:

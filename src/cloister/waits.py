@@ -225,8 +225,9 @@ def strand_in_words(strand: Hashable) -> str:
     """The name of a strand in an error."""
     if not isinstance(strand, int):
         return str(strand)
-    process = strand >> 32
-    return f"thread {strand & 0xFFFFFFFF}" + (f" of process {process}" if process not in (0, os.getpid()) else "")
+    process, interpreter, number = calling.place_of(strand)
+    where = f" of interpreter {interpreter}" if interpreter else ""
+    return f"thread {number}{where}" + (f" of process {process}" if process not in (0, os.getpid()) else "")
 
 
 def _wanted(resource: Resource) -> str:

@@ -17,7 +17,7 @@ def test_default_domain_is_named_in_a_fresh_program() -> None:
     """S32: at the start of a program its default domain's name and number, thread and logical thread are printed."""
     program = (
         "import cloister, os, threading; here = cloister.current_domain();"
-        "print(here.name, here.id, here.is_default, threading.get_ident() > 0, cloister.logical_thread() >> 32)"
+        "print(here.name, here.id, here.is_default, threading.get_ident() > 0, cloister.logical_thread() >> 40)"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     printed, _ = process.communicate(timeout=30)

@@ -43,7 +43,7 @@ def guest() -> Iterator[Guest]:
 
 def test_only_its_own_strands_and_those_of_its_callers_count(guest: Guest) -> None:
     """What a guest says of strands that have nothing to do with it is ignored; there is a bound to all else."""
-    own = PID << 32
+    own = PID << 40
     guest.waits.heard(1, [1, [9], 1])
     guest.waits.heard(2, [own + 1, [9], 1])
     guest.waits.heard(3, [3, [9], 1])
@@ -75,7 +75,7 @@ def test_guest_is_asked_and_told_by_the_number_of_its_wait(guest: Guest) -> None
 
 def test_endless_chain_is_not_followed(guest: Guest) -> None:
     """A chain longer than any real one is given up, so that a message costs no more than that."""
-    own = PID << 32
+    own = PID << 40
     for number in range(MAX_AFAR + 10):
         guest.waits.heard(number, [own + number, [own + number + 1], 1])
     guest.waits.heard(MAX_AFAR + 10, [own + MAX_AFAR + 10, [own], 1])

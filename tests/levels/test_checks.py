@@ -366,7 +366,9 @@ def test_a_domain_runs_the_program_of_its_set_up(make: Make, entry: str, tmp_pat
     sys.modules.pop(BESIDE, None)
 
 
-@pytest.mark.parametrize("entry", ["main:", ":main", "tool.", ".tool", "a:b:main", "app.py:", "app.py:a..b", "app.pyz:m"])
+@pytest.mark.parametrize(
+    "entry", ["main:", ":main", "tool.", ".tool", "a:b:main", "app.py:", "app.py:a..b", "app.pyz:m"]
+)
 def test_an_entry_point_that_names_nothing_is_refused_at_once(entry: str) -> None:
     """A program that can't be one is an error where the set-up is made, which says how it is written."""
     with pytest.raises(ValueError, match=r"Setup\.entry_point: .*write '"):

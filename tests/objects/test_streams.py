@@ -404,6 +404,8 @@ def test_any_split_gives_the_sequence_of_the_iterator(script: list[Any], faults:
         [(1,), MORE, None],
         ([1], MORE, None),
         {1: 1, 2: 2, 3: 3},
+        "abc",
+        [[1], "0", None],
     ],
 )
 def test_answer_that_is_none_is_a_protocol_error(answer: Any) -> None:
@@ -417,6 +419,27 @@ def test_answer_that_is_none_is_a_protocol_error(answer: Any) -> None:
             return error
 
     with pytest.raises(ProtocolError):
+        next(Stream(Liar()))
+
+
+def test_answer_of_another_type_is_not_looked_into() -> None:
+    """What is no list is refused by its type: nothing of it is asked, which could be a call of the peer."""
+
+    class Tempting:
+        def __iter__(self) -> Any:
+            raise AssertionError("it was iterated over")
+
+        def __len__(self) -> int:
+            raise AssertionError("its length was asked for")
+
+    class Liar:
+        def call(self, *_: Any) -> Any:
+            return Tempting()
+
+        def broken(self, error: ProtocolError, name: str) -> BaseException:
+            return error
+
+    with pytest.raises(ProtocolError, match=r"a list of three - items, state, more - and not a Tempting"):
         next(Stream(Liar()))
 
 

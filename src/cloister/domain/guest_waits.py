@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister import waits
+from cloister import calling, waits
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
@@ -66,5 +66,5 @@ class GuestWaits:
 
     def _has(self, strand: int) -> bool:
         """Whether a strand is one of the guest's own threads, or has a call open in it."""
-        own = not self._life.inside and strand >> 32 == self._life.process.pid
+        own = not self._life.inside and calling.place_of(strand)[0] == self._life.process.pid
         return own or strand in self._life.peer.strands()

@@ -42,6 +42,8 @@ module = sys.modules["cloister"] = module_from_spec(spec)
 spec.loader.exec_module(module)
 from cloister.wire.packing import load_msgpack
 load_msgpack(directory=msgpack)
+from cloister import calling
+calling.begin_interpreter(number)
 import socket
 from cloister.guest import inside
 from cloister.pipes.duplex import LaneEnd
@@ -135,6 +137,7 @@ def _run(name: str, channel: socket.socket, lane: LaneEnd, page: int) -> None:
         folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         interpreter.prepare_main(
             folder=folder,
+            number=interpreter.id,
             msgpack=msgpack_directory(),
             control=channel.detach(),
             reader=lane.reader,

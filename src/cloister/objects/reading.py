@@ -221,12 +221,13 @@ class Reading:
 
 def _checked(answer: Any, most: int, peer: _Peer) -> tuple[list[Any], tuple[int, Any] | None]:
     """The items of an answer, and the end. Raises ProtocolError where the answer is none."""
-    try:
-        items, state, more = answer
-    except (TypeError, ValueError):
-        raise ProtocolError("a stream answers a list of three: items, state, more") from None
-    if type(answer) is not list or type(items) is not list or type(state) is not int or not MORE <= state <= RAISED:
-        raise ProtocolError("a stream answers a list of three: items, state, more")
+    if type(answer) is not list or len(answer) != 3:
+        what = f"a list of {len(answer)}" if type(answer) is list else f"a {type(answer).__name__}"
+        raise ProtocolError(f"a stream answers a list of three - items, state, more - and not {what}")
+    items, state, more = answer
+    if type(items) is not list or type(state) is not int or not MORE <= state <= RAISED:
+        given = f"{type(items).__name__} and {type(state).__name__}"
+        raise ProtocolError(f"a stream answers a list of items and a state from {MORE} to {RAISED}, not {given}")
     if len(items) > most:
         raise ProtocolError(f"a stream answered {len(items)} items where {most} were asked for")
     if state == MORE:

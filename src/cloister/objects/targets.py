@@ -163,9 +163,9 @@ def split(name: str) -> tuple[str, str]:
     Raises ValueError for one that is neither ``package.module:name`` nor ``path/to/file.py:name``.
     """
     module, colon, qualname = name.rpartition(":")
-    if all(qualname.split(".")) and not is_file(qualname):
-        if is_file(module) or (all(module.split(".")) and ":" not in module):
-            return module, qualname
+    imported = all(module.split(".")) and ":" not in module
+    if all(qualname.split(".")) and not is_file(qualname) and (imported or is_file(module)):
+        return module, qualname
     before, dot, last = name.rpartition(".")
     perhaps = f"{before}:{last}" if dot and not colon and before and last else "package.module:name"
     raise ValueError(f"{name!r} does not name code: write {perhaps!r}, or 'path/to/file.py:name'")
