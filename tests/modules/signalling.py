@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import cloister
+
+_leased: weakref.WeakSet[Thermometer] = weakref.WeakSet()
+
+
+def leased(seconds: float) -> object:
+    """A thermometer that is let go after some seconds, though it is held."""
+    made = Thermometer()
+    _leased.add(made)
+    return cloister.lease(seconds, renew_on_call=0)(made)
+
+
+def living() -> int:
+    """How many of those there are."""
+    return len(_leased)
 
 
 class Thermometer:

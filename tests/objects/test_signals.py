@@ -13,6 +13,7 @@ import pytest
 
 import cloister
 from cloister import aio
+from cloister.errors import CallCancelled, MarshalError
 from tests.domain.journal import wait_until
 
 SETUP = cloister.Setup(path=[Path(__file__).parent.parent / "modules"])
@@ -63,6 +64,72 @@ def test_subscriber_of_another_domain_is_left_out_when_that_ends(domain: cloiste
     assert len(signal) == 0
     assert thermometer.measure(4.0) == 0
     assert thermometer.subscribers() == 0
+
+
+@pytest.mark.parametrize("error", ["ended", "cancelled", "words"])
+def test_subscriber_that_meets_what_is_gone_stays(
+    domain: cloister.Domain, error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A subscriber whose own code uses a domain or an object that is gone is there itself: it is told the next time."""
+    with cloister.Domain("gone", setup=SETUP) as gone:
+        lost = gone.create("signalling:Thermometer")
+    errors = {"cancelled": CallCancelled("by its own caller"), "words": MarshalError("object #3 is gone")}
+    heard: list[float] = []
+
+    def hear(degrees: float) -> None:
+        heard.append(degrees)
+        if error == "ended":
+            lost.hear(degrees)
+        raise errors[error]
+
+    thermometer = domain.create("signalling:Thermometer")
+    thermometer.changed.connect(hear)
+    assert [thermometer.measure(1.0), thermometer.measure(2.0)] == [0, 0]
+    assert heard == [1.0, 2.0]
+    assert thermometer.subscribers() == 1
+
+
+def test_subscriber_whose_lease_has_run_out_is_left_out(domain: cloister.Domain) -> None:
+    """What is let go though it is held is a subscriber no more."""
+    listener = domain.call("signalling:leased", 0.05)
+    signal = cloister.Signal()
+    signal.connect(listener.hear)
+    wait_until(lambda: domain.call("signalling:living") == 0, 30)
+    assert signal.emit(1.0) == 0
+    assert len(signal) == 0
+
+
+def test_error_of_what_is_gone_is_not_taken_for_one_of_the_next_domain(domain: cloister.Domain) -> None:
+    """An error over two walls says nothing of what was called over the second one."""
+    listener = domain.call("signalling:leased", 0.05)
+    wait_until(lambda: domain.call("signalling:living") == 0, 30)
+    heard: list[float] = []
+
+    def hear(degrees: float) -> None:
+        heard.append(degrees)
+        listener.hear(degrees)
+
+    with cloister.Domain("other", setup=SETUP) as other:
+        thermometer = other.create("signalling:Thermometer")
+        thermometer.changed.connect(hear)
+        assert [thermometer.measure(1.0), thermometer.measure(2.0)] == [0, 0]
+    assert heard == [1.0, 2.0]
+
+
+def test_subscriber_behind_a_loop_is_left_out_when_its_domain_ends() -> None:
+    """The same for a subscriber in another domain of `cloister.aio`, which the host passes on."""
+
+    async def run() -> tuple[int, int]:
+        async with aio.Domain("station", setup=SETUP, echo=False) as domain:
+            thermometer: Any = await domain.create("signalling:Thermometer")
+            changed = await thermometer.changed
+            async with aio.Domain("listener", setup=SETUP, echo=False) as other:
+                listener: Any = await other.create("signalling:Thermometer")
+                await changed.connect(listener.hear)
+                assert await thermometer.measure(1.0) == 1
+            return await thermometer.measure(2.0), await thermometer.subscribers()
+
+    assert asyncio.run(run()) == (0, 0)
 
 
 def test_what_a_subscriber_raises_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:

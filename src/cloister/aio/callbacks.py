@@ -102,6 +102,7 @@ class LoopThreads(GuestThreads):
         def end(value: Any, error: BaseException | None) -> None:
             if isinstance(error, asyncio.CancelledError):
                 error = CallCancelled(f"{call.name}() was cancelled in the host")
+            self._peer.mark_ended(call, error)
             self._crew.run(partial(answer, value, error))  # it may wait for the guest, and a loop may not
 
         def invoke() -> Any:
@@ -226,6 +227,7 @@ class LoopThreads(GuestThreads):
             return
         if isinstance(error, asyncio.CancelledError):
             error = CallCancelled(f"{call.name}() was cancelled in the host")
+        self._peer.mark_ended(call, error)
         if call.number:
             lane.finish(turn, value, error)
         elif error is not None:

@@ -27,6 +27,7 @@ from typing import Any, Final
 from cloister.errors import MarshalError, ProtocolError
 from cloister.objects.descriptions import SPECIAL_METHODS, Description, describe_type
 from cloister.objects.file_proxies import FILE_METHODS
+from cloister.objects.gone import marked
 from cloister.objects.leases import Grant, Lease, grant_for
 from cloister.objects.misaimed import Misaimed
 from cloister.objects.streams import Puller
@@ -161,10 +162,17 @@ class Exports:
         if entry is not None:
             return entry
         if number in self._expired:
-            raise MarshalError(f"object #{number} is gone: its lease ran out, because nobody used it for so long")
+            raise marked(
+                MarshalError(f"object #{number} is gone: its lease ran out, because nobody used it for so long")
+            )
         if type(number) is int and 0 < number <= self._last:
-            raise MarshalError(f"object #{number} is gone: the last proxy of it was dropped")
+            raise marked(MarshalError(f"object #{number} is gone: the last proxy of it was dropped"))
         raise Misaimed(f"object {number!r} was never handed out")
+
+    def held(self, number: int) -> Any:
+        """The object of an id that the peer named; None where it is not there any more."""
+        entry = self._by_number.get(number)
+        return None if entry is None else entry.value
 
     def arrive(self, number: int) -> Exported:
         """The entry of an object that the peer sent home. Raises as `find`."""

@@ -10,9 +10,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from cloister.errors import DomainError
 from cloister.lanes.conversation import Conversation
 from cloister.objects import (
     dispatch,
+    gone,
     handles,  # noqa: F401 - so that the handles of others are known as what they are
     targets,
 )
@@ -119,12 +121,21 @@ class Peer:
     def invoke(self, call: Call) -> Any:
         """Serve a call of the peer on the calling thread: find the object and its method, and call it."""
         if call[1] != SERVICE:
-            return dispatch.invoke(self.exports, call, self.rebuild)
+            try:
+                return dispatch.invoke(self.exports, call, self.rebuild)
+            except DomainError as error:
+                self.mark_ended(call, error)
+                raise
         _, _, name, args, kwargs, _, _ = call
         function = self._service.get(name)
         if function is None:
             raise AttributeError(f"there is no service {name!r} here", name=name)
         return function(*args, **kwargs)
+
+    def mark_ended(self, call: Call, error: BaseException | None) -> None:
+        """Say so with an error of a call that went on to a third domain, where that has ended; see `gone`."""
+        if isinstance(error, DomainError):
+            gone.mark_ended(self.exports.held(call[1]), error)
 
     def describe(self, error: BaseException) -> Any:
         """Turn an exception into plain values. Raises nothing."""

@@ -17,7 +17,7 @@ import weakref
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from cloister.errors import CallCancelled, DomainError, MarshalError
+from cloister.objects.gone import is_gone
 from cloister.objects.marks import by_reference
 from cloister.objects.proxies import bound_method, is_proxy
 
@@ -140,8 +140,4 @@ class Signal:
 
 def _is_dead(callback: Any, error: Exception) -> bool:
     """Whether a call-back over a wall failed because there is nobody behind it any more."""
-    if not is_proxy(callback) and bound_method(callback) is None:
-        return False
-    return isinstance(error, DomainError | CallCancelled) or (
-        isinstance(error, MarshalError) and "is gone" in str(error)
-    )
+    return (is_proxy(callback) or bound_method(callback) is not None) and is_gone(error)

@@ -171,6 +171,8 @@ class _Teller:
 
     def _state(self, error: BaseException) -> dict[str, Any]:
         held = _plain(error, "__dict__")
+        came = type(held) is dict and "remote_traceback" in held
+        left_out = ("remote_traceback", "_cloister_gone") if came else ("remote_traceback",)
         found = dict(list(held.items())[:_PARTS]) if type(held) is dict else {}
         for kind, names in _EXTRA:
             if issubclass(type(error), kind):
@@ -178,7 +180,7 @@ class _Teller:
         return {
             name: self._copyable(part)
             for name, part in found.items()
-            if type(name) is str and not name.startswith("__") and name != "remote_traceback"
+            if type(name) is str and not name.startswith("__") and name not in left_out
         }
 
     def _copyable(self, part: object) -> object:
