@@ -227,6 +227,30 @@ def test_flood_of_exceptions_is_bounded_and_the_domain_goes_on(make: Make) -> No
     assert domain.eval("1") == 1
 
 
+@needs_monitoring
+def test_what_is_raised_last_is_told_before_the_end(make: Make) -> None:
+    """S47: what waits to be told when the domain is asked to end is told before `Exited`."""
+    seen = Journal()
+    domain = make(on={events.ExceptionRaised: seen.write, events.Exited: seen.write})
+    domain.call("happenings:raise_often", 2000)
+    domain.unload()
+    seen.wait_for(events.Exited, 30)
+    assert len([event for event in seen.of(events.ExceptionRaised) if "happenings" in event.file]) == 2000
+    assert seen.kinds()[-1] == "Exited"
+
+
+def test_watching_modules_changes_no_search(make: Make) -> None:
+    """Code that looks whether a module is there finds none, as ever, and the host is asked once."""
+    asked: list[str] = []
+    domain = make(on={events.ModuleLoaded: lambda event: None})
+    domain.on_resolve("module", lambda request: asked.append(request.name))
+    domain.exec("import importlib.util")
+    assert domain.eval("importlib.util.find_spec('lost_for_ever')") is None
+    with pytest.raises(ModuleNotFoundError):
+        domain.load("lost_for_ever")
+    assert asked == ["lost_for_ever", "lost_for_ever"]
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python has sys.monitoring")
 def test_a_python_that_can_not_tell_every_exception_says_so(make: Make) -> None:
     """Before Python 3.12 asking for ExceptionRaised is an error that says what is needed; nothing is traced."""

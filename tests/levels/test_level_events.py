@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -82,10 +84,8 @@ def test_a_domain_hears_of_its_own_exceptions(make: Make, monkeypatch: pytest.Mo
     assert seen.wait_for(events.UnhandledException, 30).where == "thread lost"
 
 
-def test_every_exception_is_told_where_it_was_asked_for(make: Make, level: str) -> None:
-    """S47: opted in, caught exceptions are told too, each once, from the level interpreter on."""
-    if level == "thread":
-        pytest.skip("what is raised is told of a whole interpreter, which the level thread shares with its host")
+def test_every_exception_is_told_where_it_was_asked_for(make: Make) -> None:
+    """S47: opted in, caught exceptions are told too, each once, of this domain alone."""
     if sys.version_info < (3, 12):
         pytest.skip("needs Python 3.12")
     seen = Journal()
@@ -98,6 +98,58 @@ def test_every_exception_is_told_where_it_was_asked_for(make: Make, level: str) 
     assert [(event.kind, event.message, event.function) for event in told] == [
         ("builtins.KeyError", f"'caught {number}'", "catch.<locals>.deep") for number in range(3)
     ]
+
+
+def test_loaded_modules_are_told_where_it_was_asked_for(make: Make) -> None:
+    """S47: opted in at its making or later, a domain tells of each module that its code loads, once."""
+    seen, late = Journal(), Journal()
+    domain = make(on={events.ModuleLoaded: seen.write, events.Exited: seen.write})
+    domain.load("numbers_apart")
+    domain.load("numbers_apart")
+    domain.on(events.ModuleLoaded, late.write)
+    domain.call("happenings:in_thread", "partings")
+    domain.unload()
+    seen.wait_for(events.Exited, 30)
+    told = [event for event in seen.of(events.ModuleLoaded) if "modules" in event.file]
+    assert [event.module for event in told] == ["numbers_apart", "happenings", "partings"]
+    assert told[0].file.endswith("numbers_apart.py")
+    assert [event.module for event in late.of(events.ModuleLoaded)][-1] == "partings"
+    assert "numbers_apart" not in [event.module for event in late.of(events.ModuleLoaded)]
+
+
+def test_each_domain_is_told_of_its_own(make: Make, level: str) -> None:
+    """S47: where domains share an interpreter, exceptions and modules are told to that one whose code it was, and to
+    the code there; the host goes on as it was when they have ended."""
+    kinds = [events.ModuleLoaded, *([events.ExceptionRaised] if sys.version_info >= (3, 12) else [])]
+    finders = list(sys.meta_path)
+    tools = [_tool(number) for number in range(6)]
+    journals = {name: Journal() for name in ("first", "second")}
+    domains = {name: make(name, on=dict.fromkeys(kinds, journals[name].write)) for name in journals}
+    for name, domain in domains.items():
+        domain.call("happenings:watch_itself", [kind.__name__ for kind in kinds])
+        domain.call("happenings:catch_in_thread", f"caught by {name}")
+    domains["first"].load("numbers_apart")
+    domains["second"].load("lifetimes")
+    exec("try:\n    raise KeyError('caught by the host')\nexcept KeyError:\n    pass", {})
+    importlib.import_module("leased")
+    inside = {name: domain.call("happenings:watched", len(kinds)) for name, domain in domains.items()}
+    for domain in domains.values():
+        domain.unload()
+    for name, journal in journals.items():
+        loaded = [event.module for event in journal.of(events.ModuleLoaded) if "modules" in event.file]
+        own = "numbers_apart" if name == "first" else "lifetimes"
+        assert own in loaded
+        assert not {"numbers_apart", "lifetimes", "leased"}.difference([own]).intersection(loaded)
+        raised = [event.message for event in journal.of(events.ExceptionRaised) if "caught by" in event.message]
+        assert raised == ([f"'caught by {name}'"] if len(kinds) == 2 else [])
+        assert inside[name] == {own, *raised}
+    assert sys.meta_path == finders
+    assert [_tool(number) for number in range(6)] == tools
+
+
+def _tool(number: int) -> Any:
+    """Who uses a tool of `sys.monitoring`."""
+    return sys.monitoring.get_tool(number) if sys.version_info >= (3, 12) else None
 
 
 def test_a_lease_runs_out(make: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import threading
 
 import cloister
@@ -54,6 +55,49 @@ def unhandled(count: int) -> list[tuple[str, str]]:
     for _ in range(count):
         assert told.acquire(timeout=30)
     return list(seen)
+
+
+def watch_itself(kinds: list[str]) -> None:
+    """Write down the modules of the tests that this domain loads, and what is caught by name."""
+    seen: list[str] = []
+    here, told = cloister.current_domain(), threading.Semaphore(0)
+    here.set_data("watched", (seen, told))
+
+    def note_module(event: cloister.events.ModuleLoaded) -> None:
+        if "modules" in event.file:
+            seen.append(event.module)
+            told.release()
+
+    def note_raised(event: cloister.events.ExceptionRaised) -> None:
+        if "caught by" in event.message:
+            seen.append(event.message)
+            told.release()
+
+    here.on(cloister.events.ModuleLoaded, note_module)
+    if "ExceptionRaised" in kinds:
+        here.on(cloister.events.ExceptionRaised, note_raised)
+
+
+def watched(count: int) -> set[str]:
+    """What was written down, once there is so much."""
+    seen, told = cloister.current_domain().get_data("watched")
+    for _ in range(count):
+        assert told.acquire(timeout=30)
+    return set(seen)
+
+
+def catch_in_thread(text: str) -> None:
+    """As `catch`, on a thread of the guest's own."""
+    thread = threading.Thread(target=catch, args=(text,))
+    thread.start()
+    thread.join()
+
+
+def in_thread(module: str) -> None:
+    """A thread of the guest's own loads a module."""
+    thread = threading.Thread(target=importlib.import_module, args=(module,))
+    thread.start()
+    thread.join()
 
 
 def fail(text: str) -> None:

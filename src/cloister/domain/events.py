@@ -125,7 +125,8 @@ class ExceptionRaised(Event):
     raised first; what is raised and caught in C is not seen, nor is what cloister itself raises.
 
     Told only where a handler or a stream asks for this very type, because it makes every exception of the domain
-    slower. It needs Python 3.12 in the domain."""
+    slower; where it shares an interpreter, those of the others too, which are not told. It needs Python 3.12 in the
+    domain."""
 
     kind: str
     """The type, as ``module.name``."""
@@ -140,8 +141,9 @@ class ExceptionRaised(Event):
 
 @dataclass(frozen=True, slots=True)
 class ModuleLoaded(Event):
-    """A module was loaded in the domain. Told only where a handler or a stream asks for this very type, because the
-    guest watches its imports for it."""
+    """A module was loaded by code of the domain. Told only where a handler or a stream asks for this very type, because
+    the guest watches its imports for it. One that is there already, as another domain has loaded it that shares the
+    interpreter, is loaded by nobody."""
 
     module: str
     file: str

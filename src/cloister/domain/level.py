@@ -40,8 +40,6 @@ _OWN_MODULES: Final = {
 """Options of `Setup` that mean modules of one's own."""
 _EVENTS: Final = {
     events.Output: ("output of its own", ("process",)),
-    events.ExceptionRaised: ("an interpreter of its own", ("interpreter", "process")),
-    events.ModuleLoaded: ("imports of its own", ("interpreter", "process")),
     events.ResolveFailed: ("imports of its own", ("interpreter", "process")),
 }
 """Events that not every level can tell: what they need, and the levels that have it."""

@@ -34,8 +34,8 @@ __all__ = ["add", "handling", "remove"]
 EXIT_S: Final = 5.0
 """How long handlers that still run at interpreter exit are waited for."""
 
-_OF_ONE_DOMAIN: Final = (events.Unloading, events.UnhandledException)
-"""What is told to one domain alone, also where several share an interpreter."""
+_OF_THE_PROCESS: Final = (events.ProcessExit,)
+"""What no domain has alone that shares its interpreter with others."""
 _lock = threading.RLock()
 
 
@@ -87,9 +87,10 @@ def add(kind: type[events.Event], handler: Callable[[Any], object]) -> None:
         raise TypeError(f"a domain tells its own code of {names}; {kind.__name__} is told to its creator")
     if not callable(handler):
         raise TypeError(f"the handler of {kind.__name__} is to be called with the event; {handler!r} can't be called")
-    if local.shares() and kind not in _OF_ONE_DOMAIN:
+    if local.shares() and kind in _OF_THE_PROCESS:
         raise LevelUnavailable(
-            f"{kind.__name__} is told of a whole interpreter, which a domain at the level 'thread' shares with its host"
+            f"{kind.__name__} is told of a whole process, which a domain at the level 'thread' shares with its host;"
+            " the end of the domain is told by Unloading"
         )
     own = _own()
     with _lock:

@@ -17,7 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from cloister.daemons import allow_no_daemons, end_services
-from cloister.guest import local, own_threads
+from cloister.guest import loads, local, own_threads, raised
 from cloister.guest.boot import Guest
 from cloister.guest.control import INSIST_S, Control
 from cloister.guest.interrupts import LOOKS, MainThread, StopRequested, raise_in
@@ -147,6 +147,7 @@ class _Inside(Guest):
         self._peer.threads.wait_ended(self._own_control.thread)
         self._service.forget()
         self._end_services()
+        self._watch_no_more()
         self._own_control.leave()
         self._peer.exports.clear()  # after the last release of the host; leases end with what they are for
 
@@ -157,6 +158,9 @@ class _Inside(Guest):
 
     def _end_services(self) -> None:
         """End what would outlive the domain, such as domains that its code has made. Twice does no harm."""
+
+    def _watch_no_more(self) -> None:
+        """Take back what was done to this interpreter, where it lives on. What there was to tell has been told then."""
 
     def _prepare(self) -> None:
         self._own_main.prepare(True)
@@ -179,7 +183,11 @@ class _InThread(_Inside):
             super().serve()
         finally:
             own_threads.leave()
-            self._domain.unhandled.clear()
+
+    def _watch_no_more(self) -> None:
+        loads.forget(self._domain)
+        raised.forget(self._domain)
+        self._domain.unhandled.clear()
 
     def _end_services(self) -> None:
         self._domain.end_what_is_its_own()
@@ -188,8 +196,9 @@ class _InThread(_Inside):
         local.bind(self._domain)
 
     def _settle(self) -> None:
-        """Nothing here belongs to the domain alone, but for the threads of its code."""
+        """Nothing here belongs to the domain alone, but for the threads of its code, and what that loads and raises."""
         watch_unhandled(self._unhandled)
+        self._service.watch(self._setup["watch"])
 
 
 class _InInterpreter(_Inside):

@@ -39,6 +39,10 @@ class Place:
     """Who in it wants to be told of its events; see `cloister.domain.own_events`."""
     unhandled: list[Callable[[str, BaseException], None]] = field(default_factory=list)
     """Where it shares its interpreter: who is told of its unhandled exceptions; see `cloister.guest.unhandled`."""
+    loaded: list[Callable[[str, str], None]] = field(default_factory=list)
+    """Who is told of the modules that its code loads; see `cloister.guest.loads`."""
+    raised: list[Callable[[Any], None]] = field(default_factory=list)
+    """Who is told of each exception that its code raises; see `cloister.guest.raised`."""
 
     ends: list[Callable[[], object]] = field(default_factory=list)
     """Where it shares its interpreter: what is to be ended with it, such as domains that its code has made."""

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cloister.guest import loads
 from cloister.objects import targets
 from cloister.wire.messages import SERVICE
 
@@ -85,7 +86,7 @@ class _HostFinder(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         first = fullname.partition(".")[0]
-        if first in sys.stdlib_module_names or first == "cloister":
+        if first in sys.stdlib_module_names or first == "cloister" or loads.is_missing(fullname):
             return None
         answer, said = _ask("module", fullname)
         if answer is None:
