@@ -143,7 +143,7 @@ def test_early_close_runs_finally_on_the_thread_of_the_call(domain: cloister.Dom
 
 
 def test_dropped_generator_is_ended_on_a_thread_of_its_own(domain: cloister.Domain) -> None:
-    """A loop that is left with `break` ends the generator with the next beat, and never on the control thread."""
+    """A loop that is left with `break` ends the generator soon, and never on the control thread."""
     for number in domain.call("flows:counted", 1000):
         if number == 20:
             break

@@ -35,6 +35,7 @@ from cloister.lanes.call_lane import Asked, CallLane, LaneClosed, Stopping
 from cloister.lanes.numbered import Numbered
 from cloister.lanes.per_thread import PerThread
 from cloister.lanes.shared_lane import SharedLane
+from cloister.levels.watcher import watcher
 from cloister.objects.exports import Misaimed
 from cloister.objects.peer import Peer
 from cloister.pipes.duplex import SHARED_PIPE_BYTES, LaneEnd, lane_pair
@@ -108,6 +109,9 @@ class GuestPeer(Peer):
             self._main_role = Role.MAIN_ONLY if max_concurrency == 1 else Role.MAIN
         else:
             self._main_role = Role.MAIN
+        self._hurries = False
+        """The watcher will tell soon what was dropped."""
+        self.imports.hurry = self._hurry
         self._first: CallLane | None = self._lane(0, first)
         self._main: weakref.ref[CallLane] = weakref.ref(self._first)
 
@@ -223,6 +227,17 @@ class GuestPeer(Peer):
         self.life.wait_ready(calling.deadline.get())
         self.life.speaker.send_descriptor(token, os.dup(fd))
         return token
+
+    def _hurry(self) -> None:
+        """Something was dropped that is to be let go soon over there. Called by finalizers."""
+        if not self._hurries and not self.life.over:
+            self._hurries = True
+            watcher.hint(self._tell_dropped)
+
+    def _tell_dropped(self) -> None:
+        """Runs on the watcher's thread."""
+        self._hurries = False
+        self.life.speaker.send_waiting()
 
     def broken(self, error: ProtocolError, name: str) -> BaseException:
         """An answer breaks the rules: end the domain."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloister import long_waits
 from cloister.guest import descriptors, local
+from cloister.guest.bell import Bell
 from cloister.guest.host_segments import HostSegments
 from cloister.guest.interrupts import IMPORT_S, INTERRUPT
 from cloister.pipes.duplex import LaneEnd, receive_with_descriptors
@@ -189,30 +190,40 @@ class Control:
             pass
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
+        bell, channel, rung = self._hang_bell(), self.channel.fileno(), False
+        if bell is not None:
+            poll.register(bell.reader, select.POLLIN)
         due = time.monotonic()
         try:
             while True:
                 wait = due - time.monotonic()
-                if wait <= 0 and not self._sending.acquire(blocking=False):
+                if (wait <= 0 or rung) and not self._sending.acquire(blocking=False):
                     # A finalizer in the middle of another thread's `send` may wait for what only this thread brings.
                     wait = AGAIN_S
-                elif wait <= 0:
+                elif wait <= 0 or rung:
                     try:
-                        self._beat()
+                        (self._beat if wait <= 0 else self._tell_dropped)()
                     finally:
                         self._sending.release()
-                    due = time.monotonic() + self._beat_s
+                    due, rung = (time.monotonic() + self._beat_s if wait <= 0 else due), False
                     continue
                 if self._insist():
                     wait = min(wait, INSIST_S)
                 if self._owed:
                     wait = min(wait, self._tell_what_is_over())
-                if poll.poll(wait * 1000 + 1):
+                ready = [fd for fd, _ in poll.poll(wait * 1000 + 1)]
+                if bell is not None and bell.reader in ready:
+                    bell.hush()
+                    rung = True
+                if channel in ready:
                     self._fill()
                     while (frame := self._decoder.next_frame()) is not None:
                         self._obey(frame)
         except EOFError:
             self._end_with_host()
+        finally:
+            if bell is not None:
+                bell.close()
 
     def _fill(self) -> None:
         data, received = receive_with_descriptors(self.channel, READ_BYTES)
@@ -230,10 +241,23 @@ class Control:
         if not idle or page is None or not page.note_beat(self._beats, used):
             self.send(Kind.BEAT, self._beats, used, running)
         self._ran = bool(running)
+        self._tell_dropped()
+        self._segments.tidy()
+
+    def _tell_dropped(self) -> None:
+        """Tell which proxies and handles have died here."""
         dropped = self._peer.imports.take_dropped()
         if dropped:
             self.send(Kind.RELEASE, dropped)
-        self._segments.tidy()
+
+    def _hang_bell(self) -> Bell | None:
+        """What finalizers ring when the host is to hear of them soon. None where no descriptor is left."""
+        try:
+            bell = Bell()
+        except OSError:
+            return None
+        self._peer.imports.hurry = bell.ring
+        return bell
 
     def _obey(self, frame: frames.Frame) -> None:
         body = self._codec.decode(frame.body, frame.buffers)

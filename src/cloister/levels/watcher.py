@@ -4,9 +4,9 @@ It never runs user code and never waits for anything but its selector. What it f
 callbacks that were registered; those are short, never block, and belong to cloister. A callback that raises is a defect
 of cloister's: it is logged, and the watcher goes on.
 
-`enter`, `leave`, `soon` and `at` may be called by any thread, from a finalizer too: the garbage collector may run one
-while this very thread holds the lock, so the lock is re-entrant. `watch` and `unwatch` belong to the watcher's thread.
-The thread starts with the first domain and ends with the last, so that a host without domains has none.
+`enter`, `leave`, `soon`, `hint` and `at` may be called by any thread, from a finalizer too: the garbage collector may
+run one while this very thread holds the lock, so the lock is re-entrant. `watch` and `unwatch` belong to the watcher's
+thread. The thread starts with the first domain and ends with the last, so that a host without domains has none.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Watcher:
         self._jobs: deque[Callable[[], object]] = deque()
         self._actions: dict[int, Callable[[], object]] = {}
         """What to call for each descriptor that is watched."""
+        self._hints: deque[Callable[[], object]] = deque()
+        """Jobs of finalizers."""
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._users = 0
@@ -116,6 +118,18 @@ class Watcher:
             self._jobs.append(job)
             self._wake()
 
+    def hint(self, job: Callable[[], object]) -> None:
+        """As `soon`, for a finalizer, in the middle of whatever its thread holds: it waits for no lock.
+
+        In the rare case that another thread has the lock, the job may run as late as at the next timer.
+        """
+        self._hints.append(job)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._wake()
+            finally:
+                self._lock.release()
+
     def at(self, due: float, action: Callable[[], object]) -> Timer:
         """Run an action at a time of `time.monotonic`."""
         timer = Timer(due, action)
@@ -162,7 +176,8 @@ class Watcher:
 
     def _run(self, selector: selectors.BaseSelector) -> None:
         while True:
-            self._serve(selector.select(self._until_next()))
+            wait = self._until_next()
+            self._serve(selector.select(0 if self._hints else wait))
             if self._users == 0 and self._ends():
                 return
 
@@ -174,6 +189,8 @@ class Watcher:
                 _guarded(action)
         for job in self._take_jobs():
             _guarded(job)
+        while self._hints:
+            _guarded(self._hints.popleft())
 
     def _ends(self) -> bool:
         """Whether nobody needs this thread any more. It is over then, and another one may begin."""
@@ -182,6 +199,7 @@ class Watcher:
                 return False
             self._close()
             self._timers.clear()
+            self._hints.clear()
             self._thread = None
             self._ended.set()
             return True

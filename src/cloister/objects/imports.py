@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import ProtocolError
@@ -44,6 +45,10 @@ class _Held(weakref.ref[Any]):
     times: int
 
 
+def _later() -> None:
+    """It is heard of with the next beat."""
+
+
 class Imports:
     """The objects of one peer that this side holds."""
 
@@ -60,6 +65,8 @@ class Imports:
         self._descriptions: dict[int, Description] = {}
         self._room = MAX_DESCRIPTIONS
         self._dropped: deque[_Held] = deque()
+        self.hurry: Callable[[], object] = _later
+        """Lets the peer hear soon of what was dropped. Called by finalizers: it takes no lock and raises nothing."""
         self.keep: weakref.ref[Any] | None = None
         """What each proxy keeps alive: the domain, which would be unloaded if nobody held it."""
 

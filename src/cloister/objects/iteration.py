@@ -92,7 +92,7 @@ def _throw(name: str) -> Callable[..., Any]:
 
 def _close(name: str) -> Callable[..., Any]:
     def close(self: Any) -> Any:
-        reading_of(self).drop()
+        reading_of(self).close()
         return self._cloister_peer.call(self._cloister_id, name, (), None)
 
     close.__doc__ = "End the generator: its `finally` clauses run over there, and are done when this returns."
@@ -101,7 +101,7 @@ def _close(name: str) -> Callable[..., Any]:
 
 def _aclose(name: str) -> Callable[..., Any]:
     async def aclose(self: Any) -> Any:
-        reading_of(self).drop()
+        reading_of(self).close()
         closed = self._cloister_peer.call(self._cloister_id, name, (), None)
         return await closed if inspect.isawaitable(closed) else closed
 

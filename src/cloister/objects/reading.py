@@ -5,6 +5,9 @@ round trip: item by item at first, then in batches that grow while the other sid
 it does not. What is read ahead is held here until it is asked for, and bounded by one batch; a stream that nobody reads
 pulls nothing. What is a batch, and how nothing of one is lost, is told in `streams`.
 
+A stream that is dropped before its end is let go over there soon, so that its `finally` clauses run; another object can
+wait for the next beat.
+
 Any thread may read. One at a time pulls: of a generator the others get Python's own ValueError, of another iterator
 they wait. Two coroutines get Python's RuntimeError. A batch that breaks the rules ends the domain that sent it.
 """
@@ -16,6 +19,7 @@ import itertools
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, NoReturn, Protocol
 
 from cloister.calling import deadline
@@ -60,9 +64,13 @@ class Source(Protocol):
 class Reading:
     """What has arrived of one stream."""
 
-    __slots__ = ("_had", "_limit", "_lock", "_lost", "_owner", "_quick", "closed", "end", "items", "most")
+    __slots__ = (
+        "_had", "_hurry", "_limit", "_lock", "_lost", "_over", "_owner", "_quick", "closed", "end", "items", "most"
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, hurry: Callable[[], object] | None = None) -> None:
+        """`hurry` tells the other side soon what was dropped here; it is called where nobody has read to the end."""
+        self._hurry, self._over = hurry, False
         self.items: deque[Any] = deque()
         self.end: tuple[int, Any] | None = None
         """How the stream ends after these items, where that is known: END and a value, or RAISED and an exception."""
@@ -74,6 +82,11 @@ class Reading:
         self._lost = False
         self._lock = threading.Lock()
         self._owner = 0
+
+    def __del__(self) -> None:
+        """The proxy has gone, and the note of its end is in the queue by now."""
+        if self._hurry is not None and not self._over:
+            self._hurry()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -158,7 +171,7 @@ class Reading:
             items, self.end = _checked(answer, self._limit, peer)
         except ProtocolError as error:
             raise peer.broken(error, source._cloister_pull) from None
-        self._had, self._lost = self._had + 1, False
+        self._had, self._lost, self._over = self._had + 1, False, self.end is not None
         if self._limit == 1:
             self._quick = self._quick + 1 if time.monotonic() - begun < QUICK_S else 0
         elif len(items) < 2:
@@ -209,9 +222,15 @@ class Reading:
             items, self.end = _checked(answer, 1, source._cloister_peer)
         except ProtocolError as error:
             raise source._cloister_peer.broken(error, name) from None
+        self._over = self.end is not None
         if not items:
             self._finish(stop)
         return items[0]
+
+    def close(self) -> None:
+        """Keep nothing of what was read ahead: the stream is being closed."""
+        self._over = True
+        self.drop()
 
     def drop(self) -> None:
         """Keep nothing of what was read ahead."""
@@ -246,7 +265,7 @@ def reading_of(source: Any) -> Reading:
             try:
                 found = source._cloister_reading
             except AttributeError:
-                found = Reading()
+                found = Reading(source._cloister_peer.imports.hurry)
                 object.__setattr__(source, "_cloister_reading", found)
     return found
 
