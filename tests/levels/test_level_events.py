@@ -149,7 +149,8 @@ def test_each_domain_is_told_of_its_own(make: Make, level: str) -> None:
 
 def _tool(number: int) -> Any:
     """Who uses a tool of `sys.monitoring`."""
-    return sys.monitoring.get_tool(number) if sys.version_info >= (3, 12) else None
+    monitoring: Any = getattr(sys, "monitoring", None)  # there from 3.12 on
+    return monitoring and monitoring.get_tool(number)
 
 
 def test_a_lease_runs_out(make: Make) -> None:

@@ -22,6 +22,8 @@ class Bell:
 
     def __init__(self) -> None:
         """Raises OSError where no descriptor is left."""
+        self._lock = threading.Lock()
+        self.reader = self._writer = -1
         if sys.platform == "win32":
             raise NotImplementedError
         if sys.platform == "linux":
@@ -30,7 +32,6 @@ class Bell:
             self.reader, self._writer = os.pipe()
             os.set_blocking(self.reader, False)
             os.set_blocking(self._writer, False)
-        self._lock = threading.Lock()
 
     def ring(self) -> None:
         """Wake who polls `reader`."""
