@@ -16,6 +16,7 @@ from cloister.lanes import loop_shared
 from cloister.lanes.conversation import Call, raise_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import LaneClosed
 from cloister.lanes.loop_shared import LoopCall, LoopShared
+from cloister.lanes.rows import CALLS, read_calls
 from cloister.pipes.duplex import LaneEnd, lane_pair
 from cloister.wire.frames import FrameDecoder
 from cloister.wire.values import Codec
@@ -52,6 +53,11 @@ class Peer:
                 return found
             self.decoder.feed(data)
             while (frame := self.decoder.next_frame()) is not None:
+                if frame.kind == CALLS:
+                    row = read_calls(self.codec, frame, self.heard + 1)
+                    self.heard += len(row)
+                    found += row
+                    continue
                 self.heard += 1
                 call = read_call(self.codec, frame, self.heard)
                 assert type(call) is Call

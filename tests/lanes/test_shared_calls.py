@@ -18,9 +18,10 @@ from cloister.domain import channel
 from cloister.domain.guest_peer import GuestPeer
 from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed, DomainUnloaded, MarshalError
 from cloister.guest.shared import MAX_THREADS
-from cloister.lanes import shared_lane
+from cloister.lanes import sending, shared_lane
 from cloister.lanes.ledger import Ledger
 from cloister.lanes.numbered import Numbered
+from cloister.lanes.sending import Sending
 from cloister.lanes.shared_lane import SharedLane
 from cloister.pipes import duplex
 
@@ -186,7 +187,7 @@ def test_unload_is_not_held_up_by_submitted_calls(start: Start) -> None:
 
 def test_submit_waits_where_too_much_waits(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-pressure: what waits for a guest that does not read is bounded; then submit waits, up to its time-out."""
-    monkeypatch.setattr(shared_lane, "MAX_QUEUED_BYTES", 1_000_000)
+    monkeypatch.setattr(sending, "MAX_QUEUED_BYTES", 1_000_000)
     domain = start()
     domain.submit("operator:add", 1, 1).result(JOIN_S)
     domain.with_options(timeout=JOIN_S).submit("errands:runaway_expression")
@@ -486,7 +487,7 @@ def test_code_in_the_middle_of_a_submit_may_wait_for_another(
 
         monkeypatch.setattr(owner, name, wrapped)
 
-    for owner, name in [(Ledger, "encode"), (Ledger, "until"), (SharedLane, "_write_at_once")]:
+    for owner, name in [(Ledger, "encode"), (Ledger, "until"), (Sending, "_write_at_once")]:
         with monkeypatch.context():
             if name == "_write_at_once":
                 monkeypatch.setattr(shared_lane, "BURST_S", 0.0)
@@ -541,7 +542,7 @@ def test_end_of_a_domain_reaches_a_finalizer_that_waits_in_the_middle_of_a_submi
     """Where the domain dies while a finalizer waits in the middle of a submit, all of it ends with the report."""
     domain = start()
     endless = domain.submit("time:sleep", 60)
-    real, ends = SharedLane._write_at_once, []
+    real, ends = Sending._write_at_once, []
 
     def write(self: Any, data: Any) -> None:
         monkeypatch.undo()
@@ -549,7 +550,7 @@ def test_end_of_a_domain_reaches_a_finalizer_that_waits_in_the_middle_of_a_submi
         ends.append(endless.exception(JOIN_S))
         real(self, data)
 
-    monkeypatch.setattr(SharedLane, "_write_at_once", write)
+    monkeypatch.setattr(Sending, "_write_at_once", write)
     last = domain.submit("time:sleep", 60)
     ends.append(last.exception(JOIN_S))
     assert [type(end) for end in ends] == [DomainCrashed] * 2

@@ -17,9 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cloister.errors import ProtocolError
-from cloister.lanes.conversation import Call, answer_frame, read_call
+from cloister.lanes.conversation import Call, answer_message, read_call
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
+from cloister.lanes.rows import CALLS, read_calls
 from cloister.levels.watcher import watcher
 from cloister.objects.exports import Misaimed
 from cloister.report import Reason
@@ -137,6 +138,14 @@ class GuestShared:
                 watcher.soon(self._await)
 
     def _take(self, frame: Frame) -> None:
+        if frame.kind == CALLS:
+            calls = read_calls(self._hearing, frame, self._heard + 1)
+            self._heard += len(calls)
+            with self._lock:
+                self._open += len(calls)
+            for call in calls:
+                self._run(call, partial(self._over, call))
+            return
         if frame.kind != Kind.CALL:
             raise ProtocolError(f"a frame of kind {frame.kind} has no place on a shared lane")
         self._heard += 1
@@ -160,7 +169,7 @@ class GuestShared:
             codecs = self._spare.pop()
         except IndexError:
             codecs = self._life.peer.shared_codecs()[1:]
-        self._out.put(answer_frame(codecs, number, value, error, copy, self._life.peer.describe))
+        self._out.put(answer_message(codecs, number, value, error, copy, self._life.peer.describe))
         self._spare.append(codecs)
         self._out.flush()  # a guest that does not read holds up its own calls, and nothing else
         with self._lock:

@@ -30,9 +30,10 @@ from cloister.errors import CallCancelled, ProtocolError
 from cloister.guest.coroutines import Started, is_coroutine
 from cloister.guest.interrupts import Interrupted, Running, StopRequested
 from cloister.guest.pool import Pool
-from cloister.lanes.conversation import Call, answer_frame, part_frame, read_call
+from cloister.lanes.conversation import Call, answer_message, part_frame, read_call
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
+from cloister.lanes.rows import CALLS, read_calls
 from cloister.lanes.watch import Watch
 from cloister.wire.frames import FrameDecoder
 from cloister.wire.messages import Kind
@@ -252,6 +253,9 @@ class SharedServing:
         return bool(data)
 
     def _take(self, frame: Frame) -> None:
+        if frame[0] == CALLS:
+            self._take_row(read_calls(self._hearing, frame, self._heard + 1))
+            return
         if frame[0] != _CALL:
             raise ProtocolError(f"a frame of kind {frame.kind} has no place on a shared lane")
         number = self._heard + 1
@@ -266,6 +270,16 @@ class SharedServing:
         else:
             self._waiting.discard(number)
             self._answer(number, None, heard.error)
+
+    def _take_row(self, calls: list[Call]) -> None:
+        before, last = self._heard, calls[-1][0]
+        self._waiting.update(range(before + 1, last + 1))
+        self._heard = last
+        if self._unwanted:  # `_begin` finds it not to be waiting
+            for number in [each for each in self._unwanted if each <= last]:
+                self._unwanted.discard(number)
+                self._waiting.discard(number)
+        self._calls.extend(calls)
 
     def _run(self, call: Call, me: _Lent) -> None:
         number = call[0]
@@ -356,7 +370,7 @@ class SharedServing:
         if self._ended or self._peer.stopping or isinstance(error, StopRequested):
             return  # the domain ends, and its host tells the caller so
         codecs = self._take_codecs()
-        data = answer_frame(codecs, number, value, error, copy, self._peer.describe)
+        data = answer_message(codecs, number, value, error, copy, self._peer.describe)
         if more:
             now = _clock()
             if not self._out.holds:

@@ -40,14 +40,16 @@ __all__ = [
     "Call",
     "Conversation",
     "Unreadable",
-    "answer_frame",
+    "answer_message",
     "call_frame",
+    "call_message",
     "number_of",
     "part_frame",
     "raise_frame",
     "read_answer",
     "read_call",
     "reply_frame",
+    "reply_message",
 ]
 
 _ANSWERS = frozenset((int(Kind.REPLY), int(Kind.RAISE)))
@@ -122,11 +124,41 @@ def call_frame(
     return frames.serialize(_CALL if number else _ONE_WAY, body, buffers, flags)
 
 
+def call_message(
+    codec: Codec,
+    number: int,
+    target: int,
+    name: str,
+    args: Sequence[Any],
+    kwargs: dict[str, Any] | None,
+    options: dict[str, Any] | None,
+    flags: int,
+) -> bytes | list[Buffer]:
+    """The message of a call where it may stand in a row (see `rows`), else the pieces of its frame.
+
+    Raises MarshalError.
+    """
+    buffers: list[Any] = []
+    before = codec.elaborate
+    names = _CALL_NAMES if target else _SERVICE_NAMES
+    body = codec.encode([number, target, name, [*args], kwargs or None, options], buffers, names)
+    if codec.elaborate == before and not flags:
+        return body
+    return frames.serialize(_CALL, body, buffers, flags)
+
+
 def reply_frame(codec: Codec, number: int, value: Any) -> list[Buffer]:
     """The bytes of an answer. Raises MarshalError where the value can't travel."""
+    message = reply_message(codec, number, value)
+    return frames.serialize(_REPLY, message) if isinstance(message, bytes) else message
+
+
+def reply_message(codec: Codec, number: int, value: Any) -> bytes | list[Buffer]:
+    """The message of an answer where it may stand in a row, else the pieces of its frame. Raises MarshalError."""
     buffers: list[Any] = []
-    body = codec.encode([number, value], buffers, names=_REPLY_NAMES)
-    return frames.serialize(_REPLY, body, buffers)
+    before = codec.elaborate
+    body = codec.encode([number, value], buffers, _REPLY_NAMES)
+    return body if codec.elaborate == before else frames.serialize(_REPLY, body, buffers)
 
 
 def part_frame(codec: Codec, number: int, value: Any) -> list[Buffer]:
@@ -153,22 +185,23 @@ def number_of(body: bytes | memoryview) -> int:
     raise ProtocolError("a call or an answer begins with its number")
 
 
-def answer_frame(
+def answer_message(
     codecs: tuple[Codec, Codec],
     number: int,
     value: Any,
     error: BaseException | None,
     copy: bool,
     describe: Callable[[BaseException], Any],
-) -> list[Buffer]:
+) -> bytes | list[Buffer]:
     """The bytes of an answer, whichever it is: of the error where there is one, or where the value can't travel.
 
+    They are a message that may stand in a row, or the pieces of a frame.
     `codecs` are one for saying, and one for what was asked for as a copy.
     """
     saying, copying = codecs
     if error is None:
         try:
-            return reply_frame(copying if copy else saying, number, value)
+            return reply_message(copying if copy else saying, number, value)
         except MarshalError as refused:
             error = refused
     return raise_frame(saying, number, describe(error))

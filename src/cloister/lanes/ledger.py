@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cloister.errors import ProtocolError
-from cloister.lanes.conversation import Unreadable, call_frame, read_answer
+from cloister.lanes.conversation import Unreadable, call_message, read_answer
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
@@ -53,13 +53,16 @@ class Ledger(Generic[F]):
         kwargs: dict[str, Any] | None,
         options: dict[str, Any] | None,
         flags: int = 0,
-    ) -> tuple[int, list[Buffer]]:
-        """The number and the bytes of the next call, which the caller notes as `said` at once. Raises MarshalError."""
+    ) -> tuple[int, bytes | list[Buffer]]:
+        """The number and the bytes of the next call, which the caller notes as `said` at once. Raises MarshalError.
+
+        The bytes are a message that may stand in a row, or the pieces of a frame.
+        """
         number = self.said + 1
-        data = call_frame(codec, number, target, name, args, kwargs, options, flags)
+        data = call_message(codec, number, target, name, args, kwargs, options, flags)
         while self.said >= number:  # a `__getstate__` among the arguments has made a call of its own
             number = self.said + 1
-            data = call_frame(codec, number, target, name, args, kwargs, options, flags)
+            data = call_message(codec, number, target, name, args, kwargs, options, flags)
         return number, data
 
     def until(self, number: int, deadline: float) -> None:

@@ -35,6 +35,7 @@ from cloister.errors import CallTimeout, MarshalError, ProtocolError
 from cloister.lanes.frame_lane import LaneClosed
 from cloister.lanes.ledger import Ledger
 from cloister.lanes.loop_end import LoopEnd
+from cloister.lanes.rows import REPLIES, ROW_BYTES, calls_frame, read_replies
 from cloister.wire import frames
 from cloister.wire.frames import Buffer
 from cloister.wire.messages import Kind
@@ -137,6 +138,8 @@ class LoopShared(LoopEnd):
         """The strands of the calls that were given up last: what the peer still asks for them is for nobody."""
         self._unsent: deque[tuple[LoopCall, tuple[Any, ...], float | None]] = deque()
         """Calls that wait as they are: in the order in which they came."""
+        self._row: list[bytes | list[Buffer]] = []
+        """Calls that were not framed yet, in their order: a short one as its message alone, any other as its frame."""
         self._scheduled = False
         """A flush comes at the end of this turn of the loop."""
         self._timer: asyncio.TimerHandle | None = None
@@ -185,6 +188,7 @@ class LoopShared(LoopEnd):
         self._enter(future, number, data, deadline)
         if not self._scheduled and not self._blocked:
             if alone:
+                self._frame_row()
                 self._write()
             else:
                 self._schedule()
@@ -219,16 +223,17 @@ class LoopShared(LoopEnd):
         self.strands.pop(call.strand, None)
         call.complete(value, error)
 
-    def _enter(self, call: LoopCall, number: int, data: list[Buffer], deadline: float | None) -> None:
-        """Note a call that is encoded, and queue its bytes."""
-        piece = data[0] if len(data) == 1 else b"".join(data)  # buffers are the caller's, who may change them
+    def _enter(self, call: LoopCall, number: int, data: bytes | list[Buffer], deadline: float | None) -> None:
+        """Note a call that is encoded, and collect its bytes."""
+        if not isinstance(data, bytes):  # buffers are the caller's, who may change them
+            data = data if len(data) == 1 else [b"".join(data)]
         call.lane, call.number = self.number, number
         ledger = self._ledger
-        # Nothing may come between these two lines: a finalizer that calls takes the number after this one.
+        # Nothing may come between these three lines: a finalizer that calls takes the number after this one.
         ledger.said = number
-        self._queue.append(piece)
         ledger.waiting[number] = call
-        self._queued += len(piece)
+        self._row.append(data)
+        self._queued += len(data) if isinstance(data, bytes) else len(data[0])
         if deadline is not None:
             ledger.until(number, deadline)
             self._wake_at(deadline)
@@ -255,6 +260,30 @@ class LoopShared(LoopEnd):
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
+    def _frame_row(self) -> None:
+        """Queue what was collected, short calls in common frames."""
+        row, self._row = self._row, []
+        bodies: list[bytes] = []
+        size = 0
+        for each in row:
+            if isinstance(each, bytes):
+                bodies.append(each)
+                size += len(each)
+                if size < ROW_BYTES:
+                    continue
+            if bodies:
+                self._queue_row(bodies, size)
+                bodies, size = [], 0
+            if not isinstance(each, bytes):
+                self._queue.append(each[0])
+        if bodies:
+            self._queue_row(bodies, size)
+
+    def _queue_row(self, bodies: list[bytes], size: int) -> None:
+        frame = calls_frame(bodies)
+        self._queued += len(frame) - size
+        self._queue.append(frame)
+
     def _schedule(self) -> None:
         self._scheduled = True
         self.loop.call_soon(self._flush)
@@ -263,11 +292,12 @@ class LoopShared(LoopEnd):
         self._scheduled = False
         if self._end is None:
             return
-        self._send_unsent()
-        self._write()
-        while self._unsent and not self._blocked and not self._ended:
+        while True:
             self._send_unsent()
+            self._frame_row()
             self._write()
+            if not self._unsent or self._blocked or self._ended:
+                break
         if self._rooms and not self._unsent and self._queued <= MAX_QUEUED_BYTES:
             self._wake_rooms()
 
@@ -284,6 +314,9 @@ class LoopShared(LoopEnd):
 
     def _take(self, frame: frames.Frame) -> None:
         ledger = self._ledger
+        if frame[0] == REPLIES:
+            self._take_row(read_replies(self._hearing, frame, ledger.said))
+            return
         if frame[0] == _PART:
             number, value = ledger.read_part(self._hearing, frame)
             call = ledger.waiting.get(number)
@@ -296,6 +329,15 @@ class LoopShared(LoopEnd):
         call = ledger.waiting.pop(number, None)
         if call is not None:  # else its caller has given it up
             self._complete(call, value, error)
+
+    def _take_row(self, replies: list[list[Any]]) -> None:
+        take, forget = self._ledger.waiting.pop, self.strands.pop
+        for number, value in replies:
+            call = take(number, None)
+            if call is not None:  # else its caller has given it up
+                forget(call.strand, None)
+                if not call.done():
+                    call.set_result(value)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -341,6 +383,7 @@ class LoopShared(LoopEnd):
             self._error = error
             self._hear_the_last()
         self._close_here()
+        self._row.clear()
         self._forget_waits()
         waiting, self._ledger.waiting = list(self._ledger.waiting.values()), {}
         waiting += [call for call, _, _ in self._unsent]

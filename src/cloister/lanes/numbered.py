@@ -4,6 +4,8 @@ It is a `concurrent.futures.Future` in everything that a user sees. The lock and
 with cost as much as half a call, so here they are made when somebody first waits, or asks to be told; most futures of
 a row are done before that. Any thread may enter.
 
+`settle` completes the calls of a whole row of answers at once.
+
 Invariant: whoever has taken the call out of the lane's ledger, and nobody else, completes the future.
 """
 
@@ -12,17 +14,17 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import FINISHED, PENDING
 from typing import Any, Protocol
 
 from cloister import calling
 
-__all__ = ["Numbered", "NumberingLane"]
+__all__ = ["Numbered", "NumberingLane", "settle"]
 
 _making = threading.RLock()
-"""Held where a condition is made, and where a future is completed that has none. Nothing else happens under it."""
+"""Held where a condition is made, and where futures are completed that have none. Nothing else happens under it."""
 
 _log = logging.getLogger("concurrent.futures")
 """Where a future tells what its done-callbacks raise, also the base class."""
@@ -53,24 +55,34 @@ class NumberingLane(Protocol):
 class Numbered(Future[Any]):
     """The future of a call on a shared lane. It counts as pending until its answer is there."""
 
+    # All that the initializer of `Future` sets, but for the condition. Most futures need no more than these.
+    _state: str = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _waiters: Any = ()
+    _done_callbacks: Any = ()
+    """Lists where there is a condition, without which nobody adds anything, but for `when_done`."""
+    _made: threading.Condition | None = None
+
+    strand = 0
+    """Which strand it is; see `calling`. 0 where that was not said."""
+    kill_after: float | None = None
+    """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
+    on_part: Callable[[Any], object] | None = None
+    """Takes what the call tells before its answer, on the reading thread. A ProtocolError ends the lane."""
+
     def __init__(self, lane: NumberingLane, number: int, name: str) -> None:
-        # All that the initializer of `Future` sets, but for the condition.
-        self._state = PENDING
-        self._result: Any = None
-        self._exception: BaseException | None = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Future[Any]], object]] = []
-        self._made: threading.Condition | None = None
+        self._lane = lane
         self.number = number
         self.name = name
-        self.strand = 0
-        """Which strand it is; see `calling`. 0 where that was not said."""
-        self.kill_after = calling.kill_after.get()
-        """Seconds after which the domain is ended where the call was given up and has not stopped; None for never."""
-        self.on_part: Callable[[Any], object] | None = None
-        """Takes what the call tells before its answer, on the reading thread. A ProtocolError ends the lane."""
-        self._lane = lane
-        self.lane = lane.number
+        kill_after = calling.kill_after.get()
+        if kill_after is not None:
+            self.kill_after = kill_after
+
+    @property
+    def lane(self) -> int:
+        """The number of its lane."""
+        return self._lane.number
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]  # it is made late
@@ -80,6 +92,7 @@ class Numbered(Future[Any]):
             with _making:
                 made = self._made
                 if made is None:
+                    self._waiters, self._done_callbacks = [], [*self._done_callbacks]
                     made = self._made = fresh
         return made
 
@@ -112,7 +125,7 @@ class Numbered(Future[Any]):
 
     def when_done(self, fn: Callable[[Future[Any]], object]) -> None:
         """As `add_done_callback`, for whoever prepares the call: nothing of it was sent yet."""
-        self._done_callbacks.append(fn)
+        self._done_callbacks = [*self._done_callbacks, fn]
 
     def cancel(self) -> bool:
         """Give the call up, whether it has begun or not: the domain is told to stop it. False where it is done."""
@@ -142,3 +155,22 @@ class Numbered(Future[Any]):
         if not super().done():
             self._lane.check_wait(self.name)
         return super().exception(timeout)
+
+
+def settle(waiting: dict[int, Numbered], replies: Iterable[Sequence[Any]]) -> list[tuple[Numbered, Any]]:
+    """Take the calls of these answers, [number, result] each, out of `waiting`, and complete those that nobody watches.
+
+    Returns the others with their results: `complete` tells who watches them.
+    """
+    settled: list[Numbered] = []  # the last references to some of them are dropped without the lock
+    watched: list[tuple[Numbered, Any]] = []
+    with _making:
+        for number, value in replies:
+            future = waiting.pop(number, None)
+            if future is not None:  # else its caller has given it up
+                settled.append(future)
+                if future._made is None and not future._done_callbacks and future._state == PENDING:
+                    future._result, future._state = value, FINISHED
+                else:
+                    watched.append((future, value))
+    return watched

@@ -11,8 +11,10 @@ import select
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
+
+from cloister.lanes.rows import ROW_BYTES, replies_frame
 
 if TYPE_CHECKING:
     from cloister.wire.frames import Buffer
@@ -36,7 +38,8 @@ class Outgoing:
     def __init__(self, writer: int, wake: Callable[[], None]) -> None:
         """Write to `writer`, which does not block; `wake` sees to it that `push` is called once it has room."""
         self._writer, self._wake = writer, wake
-        self._ready: deque[list[Buffer]] = deque()
+        self._ready: deque[bytes | list[Buffer]] = deque()
+        """What was put: the pieces of a frame, or an answer that may stand in a row with those next to it."""
         self._pieces: deque[Buffer] = deque()
         """What is to be written next; pieces of bytes, as MessagePack makes them, or views of them."""
         self._writing = threading.Lock()
@@ -59,8 +62,11 @@ class Outgoing:
         """Whether frames wait for the next `push`."""
         return bool(self._ready)
 
-    def put(self, data: list[Buffer], more: bool = False) -> None:
-        """Add a frame, and write what the pipe takes. Never waits. With `more`, a later `put` or `push` writes it."""
+    def put(self, data: bytes | list[Buffer], more: bool = False) -> None:
+        """Add a frame or a short answer, and write what the pipe takes. Never waits.
+
+        With `more`, a later `put` or `push` writes it.
+        """
         self._ready.append(data)
         if more:
             return
@@ -121,13 +127,28 @@ class Outgoing:
 
     def _line_up(self) -> None:
         """Take in what is ready. The lock is held."""
-        ready, pieces = self._ready, self._pieces
+        ready, row, size = self._ready, [], 0
         while ready:
-            for part in ready.popleft():
-                if type(part) is memoryview and (part.ndim != 1 or part.itemsize != 1):
-                    part = part.cast("B")
-                self.unsent += len(part)
-                pieces.append(part)
+            data = ready.popleft()
+            if isinstance(data, bytes):
+                row.append(data)
+                size += len(data)
+                if size < ROW_BYTES:
+                    continue
+            if row:
+                self._line_up_pieces((replies_frame(row),))
+                row, size = [], 0
+            if not isinstance(data, bytes):
+                self._line_up_pieces(data)
+        if row:
+            self._line_up_pieces((replies_frame(row),))
+
+    def _line_up_pieces(self, data: Sequence[Buffer]) -> None:
+        for part in data:
+            if type(part) is memoryview and (part.ndim != 1 or part.itemsize != 1):
+                part = part.cast("B")
+            self.unsent += len(part)
+            self._pieces.append(part)
 
     def _write(self) -> bool:
         """Write all that is there; False where the pipe is full. The lock is held."""

@@ -22,67 +22,37 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.daemons import daemons
 from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
 from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
 from cloister.lanes.ledger import Ledger
-from cloister.lanes.numbered import Numbered
+from cloister.lanes.numbered import Numbered, settle
 from cloister.lanes.outgoing import Wake
-from cloister.wire.frames import Buffer, Frame, FrameDecoder
+from cloister.lanes.rows import REPLIES, ROW_BYTES, read_replies
+from cloister.lanes.sending import Sending
+from cloister.wire.frames import FrameDecoder
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
     from cloister.pipes.duplex import LaneEnd
+    from cloister.wire.frames import Frame
     from cloister.wire.values import Codec
 
-__all__ = ["SharedLane", "read_frames", "write_all"]
+__all__ = ["SharedLane"]
 
-MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
-"""What may wait for a guest that does not read; then `submit` waits."""
+_PART: Final = int(Kind.PART)
+
 MAX_LAST_BYTES: Final = 1024 * 1024
 """What is read after the end; a pipe holds no more, but a guest that lives might write on."""
-WRITE_BYTES: Final = 64 * 1024
-"""What one write offers to the pipe, whose size it is at most."""
 BURST_S: Final = 0.00005
 """A call that comes so soon after the one before waits for the next ones, to be written with them by the thread."""
-BATCH_BYTES: Final = 8 * 1024
-"""So many bytes are written at once, in a row of calls too."""
 LOCK_S: Final = 0.005
 """How long the reading thread waits for the lock before it goes on reading."""
-
-
-def read_frames(reader: int) -> Iterator[Frame]:
-    """Read frames until the peer closes; each read blocks. Raises ProtocolError for what is no frame."""
-    decoder = FrameDecoder()
-    while True:
-        while (frame := decoder.next_frame()) is not None:
-            yield frame
-        try:
-            data = os.read(reader, READ_BYTES)
-        except OSError:
-            return
-        if not data:
-            return
-        decoder.feed(data)
-
-
-def write_all(writer: int, data: Sequence[Buffer]) -> None:
-    """Write all pieces to an end that does not block, waiting as long as it takes. Raises OSError as `os.write`."""
-    if sys.platform == "win32":
-        raise NotImplementedError
-    for piece in data:
-        rest = memoryview(piece)
-        while rest:
-            try:
-                rest = rest[os.write(writer, rest) :]
-            except BlockingIOError:
-                poll = select.poll()
-                poll.register(writer, select.POLLOUT)
-                poll.poll()
 
 
 class SharedLane:
@@ -110,18 +80,9 @@ class SharedLane:
         self._hearing, self._saying = codecs
         self._ledger: Ledger[Numbered] = Ledger()
         self._rebuild, self._failed, self._interrupt = rebuild, failed, interrupt
-        self._lock = threading.RLock()  # entered again by a `__getstate__` or a finalizer that submits here
-        self._room = threading.Condition(self._lock)
-        self._ready: dict[int, Sequence[Buffer]] = {}
-        """Calls that are numbered and not yet written or queued. Their numbers are their order."""
-        self._queue = bytearray()
-        self._full = False
-        """The pipe did not take what was written last; the thread waits for room."""
+        self._sending = Sending(end.writer)
         self._last = 0.0
         """When the last call was submitted."""
-        self._moving = False
-        """The thread with the lock touches the pipe or the queue; what it runs in the middle of that only adds to
-        `_ready`."""
         self._closed = False
         self._again = False
         """The reading thread did not get the lock, and tries again."""
@@ -148,24 +109,29 @@ class SharedLane:
         `prepare` gets the future before anything is sent: a done-callback that it adds runs on the reading thread.
         Raises MarshalError, CallTimeout where there is no room to send it in time, and LaneClosed after the end.
         """
-        with self._lock:
-            self._wait_for_room(name, deadline)
-            ledger = self._ledger
-            number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
-            now = time.monotonic()
-            together, self._last = now - self._last < BURST_S and bool(ledger.waiting), now
-            ledger.said = number
-            # From here on a finalizer may submit as well: it finds this call numbered, and comes after it.
-            self._ready[number] = data
-            future = ledger.waiting[number] = Numbered(self, number, name)
+        sending, ledger = self._sending, self._ledger
+        with sending.lock:
+            if sending.full or self._closed:
+                self._wait_for_room(name, deadline)
+            future = Numbered(self, 0, name)
             if options is not None:
                 future.strand = options.get("strand", 0)
             if prepare is not None:
                 prepare(future)
+            number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
+            now = time.monotonic()
+            alone, self._last = now - self._last > BURST_S or not ledger.waiting, now
+            # Nothing may come between the next four lines: a finalizer that submits finds this call numbered and on its
+            # way, and comes after it.
+            future.number = ledger.said = number
+            ledger.waiting[number] = future
+            sending.row_bytes += len(data) if type(data) is bytes else ROW_BYTES
+            sending.row.append(data)
             if deadline is not None:
                 ledger.until(number, deadline)
-            self._send_ready(together)
-            if self._queue or self._ready or deadline is not None:
+            if alone or sending.row_bytes >= ROW_BYTES:
+                sending.send()
+            if deadline is not None or sending.waits:
                 self._wake.wake()
         return future
 
@@ -179,20 +145,21 @@ class SharedLane:
     @property
     def busy_here(self) -> bool:
         """Whether the calling thread is in the middle of something here, so that it must not wait for an answer."""
-        if threading.current_thread() is self._thread:
+        if get_ident() == self._thread.ident:
             return not self._telling
-        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # what every Condition asks it
+        return bool(self._sending.lock._is_owned())  # type: ignore[attr-defined]  # what every Condition asks it
 
     def check_wait(self, name: str) -> None:
         """Send what is queued, because somebody is about to wait for an answer.
 
         Refuses that on the thread that reads the answers: raises DeadlockDetected there.
         """
-        if self._queue and not self._full and self._lock.acquire(blocking=False):
+        sending = self._sending
+        if sending.waits and not sending.stuck and sending.lock.acquire(blocking=False):
             try:
-                self._send_ready()
+                sending.send()
             finally:
-                self._lock.release()
+                sending.lock.release()
         if threading.current_thread() is self._thread and not self._closed:
             raise DeadlockDetected(
                 f"{name}() was waited for on thread {self._thread.name!r}, which reads its answer: from a done-callback"
@@ -206,8 +173,7 @@ class SharedLane:
 
     def disown(self) -> None:
         """Close the lane in a forked child, which has no reading thread; nobody waits for its futures there."""
-        self._lock = threading.RLock()
-        self._room = threading.Condition(self._lock)
+        self._sending.disown()
         if not self._closed:
             self._closed = True
             for fd in self._end:
@@ -230,67 +196,11 @@ class SharedLane:
         return {future.strand for future in list(self._ledger.waiting.values())}
 
     def _wait_for_room(self, name: str, deadline: float | None) -> None:
-        if len(self._queue) > MAX_QUEUED_BYTES and threading.current_thread() is not self._thread:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not self._room.wait_for(lambda: self._closed or len(self._queue) <= MAX_QUEUED_BYTES, left):
-                raise CallTimeout(f"the time for {name}() was up before it was sent; too many calls wait before it")
+        others = threading.current_thread() is not self._thread and not self._closed
+        if others and not self._sending.wait_for_room(deadline):
+            raise CallTimeout(f"the time for {name}() was up before it was sent; too many calls wait before it")
         if self._closed:
             raise LaneClosed("the lane is closed")
-
-    def _send_ready(self, together: bool = False) -> None:
-        """Write or queue what is ready, in the order of the numbers. The lock is held.
-
-        With `together` a little is only queued: the thread writes it, when it gets its turn.
-        """
-        if self._moving:
-            return  # whoever moves takes it along, or the reading thread does
-        self._moving = True
-        try:
-            while self._ready:
-                ready = self._ready
-                data = ready.pop(min(ready) if len(ready) > 1 else next(iter(ready)))
-                if self._queue or (together and len(data) == 1 and len(data[0]) < BATCH_BYTES):
-                    for piece in data:
-                        self._queue += piece
-                else:
-                    self._write_at_once(data)
-            if self._queue and not self._full and (not together or len(self._queue) >= BATCH_BYTES):
-                self._write_queue()
-        finally:
-            self._moving = False
-
-    def _write_at_once(self, data: Sequence[Buffer]) -> None:
-        """Write what the pipe takes, and queue the rest. The lock is held, and nothing is queued."""
-        for index, piece in enumerate(data):
-            try:
-                sent = os.write(self._end.writer, piece)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                return  # the peer is gone; the reading thread says so
-            if sent < len(piece):
-                self._full = True
-                self._queue += memoryview(piece)[sent:]
-                for later in data[index + 1 :]:
-                    self._queue += later
-                return
-
-    def _write_queue(self) -> None:
-        """Write one portion of what is queued. The lock is held."""
-        try:
-            with memoryview(self._queue) as view, view[:WRITE_BYTES] as portion:
-                sent = os.write(self._end.writer, portion)
-        except BlockingIOError:
-            self._full = True
-        except OSError:  # nobody reads the other end; the reading thread notices it once nothing waits for room
-            self._queue.clear()
-            self._full = False
-            self._room.notify_all()
-        else:
-            self._full = sent < min(len(self._queue), WRITE_BYTES)
-            del self._queue[:sent]  # cheap: a bytearray only moves its beginning
-            if len(self._queue) <= MAX_QUEUED_BYTES:
-                self._room.notify_all()
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -300,20 +210,19 @@ class SharedLane:
             self._loop()
         except Exception as error:
             cause = error
-        self._closed = True
+        self._closed = self._sending.closed = True
         # Who has the lock may be a finalizer that waits for one of these futures.
-        at_once = self._lock.acquire(timeout=LOCK_S)
+        lock = self._sending.lock
+        at_once = lock.acquire(timeout=LOCK_S)
         outcome: BaseException | None = None
         if not at_once:
             outcome = self._fail_all(cause, outcome)
-            self._lock.acquire()
+            lock.acquire()
         try:
-            self._ready.clear()
-            self._queue.clear()
-            self._room.notify_all()
+            self._sending.close()
             self._end.close()
         finally:
-            self._lock.release()
+            lock.release()
         self._wake.close()
         self._fail_all(cause, outcome)
 
@@ -336,18 +245,22 @@ class SharedLane:
         poll.register(reader, select.POLLIN)
         poll.register(self._wake.reader, select.POLLIN)
         decoder = FrameDecoder()
+        sending = self._sending
         while not self._closed:
-            poll.register(writer, select.POLLOUT if self._queue else 0)
+            poll.register(writer, select.POLLOUT if sending.queued else 0)
             ready = dict(poll.poll(self._expire()))
             if self._wake.reader in ready or self._again:
                 self._wake.taken()
                 if self._acquire():
                     try:
-                        self._send_ready()
+                        sending.send()
                     finally:
-                        self._lock.release()
-            if ready.get(writer, 0) & select.POLLOUT:
-                self._drain()
+                        sending.lock.release()
+            if ready.get(writer, 0) & select.POLLOUT and self._acquire():
+                try:
+                    sending.write_on()
+                finally:
+                    sending.lock.release()
             if reader not in ready:
                 if writer in ready and not ready[writer] & select.POLLOUT:
                     return  # nobody reads the other end
@@ -362,7 +275,7 @@ class SharedLane:
 
     def _acquire(self) -> bool:
         """Get the lock, or come back for it: who has it may be waiting for an answer that this thread must read."""
-        got = self._lock.acquire(timeout=LOCK_S)
+        got = self._sending.lock.acquire(timeout=LOCK_S)
         self._again = not got
         return got
 
@@ -382,7 +295,11 @@ class SharedLane:
                 self._take(frame)
 
     def _take(self, frame: Frame) -> None:
-        if frame.kind != Kind.PART:
+        kind = frame[0]
+        if kind == REPLIES:
+            self._hear_row(read_replies(self._hearing, frame, self._ledger.said))
+            return
+        if kind != _PART:
             self._hear(frame)
             return
         number, value = self._ledger.read_part(self._hearing, frame)
@@ -397,17 +314,6 @@ class SharedLane:
         finally:
             self._telling = False
 
-    def _drain(self) -> None:
-        """The pipe has room: write on."""
-        if not self._acquire():
-            return
-        self._moving = True
-        try:
-            self._write_queue()
-        finally:
-            self._moving = False
-            self._lock.release()
-
     def _expire(self) -> float | None:
         """Fail the calls whose time is up; return the milliseconds until the next one's is, None for never."""
         if not self._ledger.timed:
@@ -417,7 +323,7 @@ class SharedLane:
         try:
             late, due = self._ledger.expire(time.monotonic())
         finally:
-            self._lock.release()
+            self._sending.lock.release()
         self._telling = True
         try:
             for future in late:
@@ -431,6 +337,13 @@ class SharedLane:
         future = self._ledger.waiting.pop(number, None)
         if future is not None:  # else its caller has given it up
             self._tell(future, value, error)
+
+    def _hear_row(self, replies: list[list[Any]]) -> None:
+        """Complete the calls of a row: first all that nobody watches, under one lock, then those that tell somebody."""
+        watched = settle(self._ledger.waiting, replies)
+        if watched:
+            for future, value in watched:
+                self._tell(future, value, None)
 
     def _tell(self, future: Numbered, value: Any, error: BaseException | None) -> None:
         self._telling = True

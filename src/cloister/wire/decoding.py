@@ -22,7 +22,7 @@ from cloister.wire.reference import Reference
 if TYPE_CHECKING:
     from cloister.wire.values import Codec
 
-__all__ = ["GUARDED_BYTES", "Decoding", "TooManyLeaves"]
+__all__ = ["GUARDED_BYTES", "Decoding", "TooManyLeaves", "refuse"]
 
 _STRAY: Final = "bad value: a marker stands elsewhere than at the beginning of an array"
 
@@ -102,7 +102,7 @@ class Decoding:
                 list_hook=self.array, object_pairs_hook=self._map,
             )  # fmt: skip
         except Exception as error:
-            self.refuse(error)
+            refuse(error)
         self.finish()
         return value
 
@@ -113,17 +113,6 @@ class Decoding:
         if self.failure is not None:
             raise self.failure
         self.reset()
-
-    def refuse(self, error: Exception) -> NoReturn:
-        """Raise the documented error for `error`."""
-        if isinstance(error, CloisterError):
-            raise error
-        text = str(error)
-        if isinstance(error, RecursionError) or type(error).__name__ == "StackError":
-            text = "it is nested too deeply"
-        elif type(error).__name__ == "ExtraData":
-            text = "bytes follow it"
-        raise ProtocolError(f"bad value: {text or type(error).__name__}") from error
 
     def _leaf(self, code: int, payload: bytes) -> object:
         self.leaves += 1
@@ -210,6 +199,18 @@ class Decoding:
     def imports(self) -> bool:
         """Whether what arrives may cause an import here: never in a host."""
         return self._codec.resolve is not None
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Raise the documented error for one that the unpacker has raised."""
+    if isinstance(error, CloisterError):
+        raise error
+    text = str(error)
+    if isinstance(error, RecursionError) or type(error).__name__ == "StackError":
+        text = "it is nested too deeply"
+    elif type(error).__name__ == "ExtraData":
+        text = "bytes follow it"
+    raise ProtocolError(f"bad value: {text or type(error).__name__}") from error
 
 
 class TooManyLeaves(Exception):

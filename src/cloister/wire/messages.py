@@ -15,6 +15,8 @@ REPLY              2  both            [number, value]
 RAISE              3  both            [number, exception as `exceptions.describe` makes it]
 ONE_WAY            4  both            as CALL; the number is 0 and there is no answer
 PART               5  guest           [number, value]: on a shared lane, what a call has to tell before its answer
+CALLS              6  both            [[as CALL], …]: a row of calls on a shared lane; MessagePack's own types alone
+REPLIES            7  both            [[as REPLY], …]: a row of answers on a shared lane; likewise
 on a control channel
 SEGMENT           42  host            [segment, size, upwards: bool, ticket] and one descriptor; segment 0 is the ledger
 WANT_SEGMENT      43  guest           [ticket, size]: the guest wants to write a segment; [0, 0]: it can use segments
@@ -81,6 +83,8 @@ class Kind(IntEnum):
     RAISE = 3
     ONE_WAY = 4
     PART = 5
+    CALLS = 6
+    REPLIES = 7
 
     HELLO = 16
     SETUP = 17

@@ -31,7 +31,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from cloister.errors import CloisterError, MarshalError, ProtocolError
 from cloister.wire.culprit import find_path, find_trap
-from cloister.wire.decoding import GUARDED_BYTES, Decoding, TooManyLeaves
+from cloister.wire.decoding import GUARDED_BYTES, Decoding, TooManyLeaves, refuse
 from cloister.wire.encoding import NOTHING, Encoding, Gathered, Placed, has_binary
 from cloister.wire.limits import DEFAULT_LIMITS, OUT_OF_BAND_BYTES, WireLimits
 from cloister.wire.packing import Packing, default_packing
@@ -79,8 +79,8 @@ class Codec:
 
     __slots__ = (
         "_careful", "_decoding", "_encoding", "_expects_binary", "_unpackb",
-        "clock", "fetch", "inbound", "limits", "outbound", "packing", "place", "registry", "resolve", "unplace",
-        "withdraw",
+        "clock", "elaborate", "fetch", "inbound", "limits", "outbound", "packing", "place", "registry", "resolve",
+        "unplace", "withdraw",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +114,9 @@ class Codec:
         self._careful: Encoding | None = None
         self._decoding: Decoding | None = None
         self._expects_binary = 0
+        self.elaborate = 0
+        """How many encodes have met what MessagePack does not know, or made more than 258 bytes. One that has left this
+        as it was has made bytes that `decode_plain` reads."""
 
     def encode(self, value: object, buffers: list[Any] | None = None, names: Names = ()) -> bytes:
         """Give the bytes of `value`.
@@ -151,6 +154,8 @@ class Codec:
         """Look at what was encoded more closely, because it is long, or not all of it is MessagePack's own."""
         foreign, encoding.foreign = encoding.foreign, False
         length = len(data)
+        if foreign or length > 258:
+            self.elaborate += 1
         if 0xC4 in data or (length > 258 and (0xC5 in data or 0xC6 in data)):
             plain = not foreign and length < _PLAIN_BYTES
             if has_binary(value, length if buffers is None else OUT_OF_BAND_BYTES, plain=plain):
@@ -185,11 +190,25 @@ class Codec:
                 data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=decoding.leaf
             )
         except Exception as error:
-            decoding.refuse(error)
+            refuse(error)
         if decoding.leaves:
             decoding.finish()
         self._decoding = decoding
         return value
+
+    def decode_plain(self, data: bytes | memoryview) -> Any:
+        """As `decode`, for a message of MessagePack's own types: any extension type is a `ProtocolError`.
+
+        No hook is called for its lists, nothing of it can be a `MarshalError`, and it is too short to stall anybody.
+        """
+        if len(data) > GUARDED_BYTES:
+            raise ProtocolError(f"bad value: a row of {len(data):,} bytes exceeds the limit of {GUARDED_BYTES:,}")
+        try:
+            return self._unpackb(
+                data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=_refuse_extension
+            )
+        except Exception as error:
+            refuse(error)
 
     def _decode_any(self, data: bytes | memoryview, buffers: Sequence[memoryview], decoding: Decoding) -> Any:
         decoding.buffers = buffers
@@ -207,7 +226,7 @@ class Codec:
             self._decoding = decoding
             return value
         except Exception as error:
-            decoding.refuse(error)
+            refuse(error)
         if decoding.leaves:
             decoding.finish()
         decoding.buffers = ()
@@ -242,6 +261,7 @@ class Codec:
 
     def _encode_carefully(self, value: object, buffers: list[Any] | None, names: Names, first: Encoding) -> bytes:
         """Encode what MessagePack alone would change: bytearrays, memoryviews, lone surrogates, large binary data."""
+        self.elaborate += 1
         if self._expects_binary:
             self._expects_binary -= 1
         encoding = self._careful or Encoding(self, careful=True)
@@ -308,6 +328,10 @@ class Codec:
             f"the message takes {length:,} bytes, the limit is {self.limits.message_bytes:,}. Send it in parts, as an "
             "array or as bytes (which travel beside the message), or raise the limit message_bytes"
         )
+
+
+def _refuse_extension(code: int, payload: bytes) -> NoReturn:
+    raise ProtocolError(f"bad value: extension type {code} has no place in a row")
 
 
 def _flattened(value: Any, names: Names) -> tuple[object, Sequence[str]]:

@@ -1,0 +1,111 @@
+"""Rows: short calls, or short answers, of a shared lane that travel in one frame.
+
+Here are the bytes of a row, both ways; who collects one and when it leaves is in `sending`, `loop_shared` and
+`outgoing`. A row is an array of what would be the messages of single frames, one after the other as they were encoded.
+So it costs one header, one look and one decode, and a message is encoded when it is made: what an argument becomes
+later does not matter.
+
+Invariant: a row holds MessagePack's own types alone, see `Codec.elaborate`. Nothing in it can be refused by itself, so
+one bad message never harms the others of its row. Whatever else arrives is a ProtocolError. Pure.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from cloister.errors import ProtocolError
+from cloister.lanes.conversation import Call
+from cloister.wire import frames
+from cloister.wire.messages import Kind
+
+if TYPE_CHECKING:
+    from cloister.wire.frames import Frame
+    from cloister.wire.values import Codec
+
+__all__ = ["CALLS", "REPLIES", "ROW_BYTES", "calls_frame", "read_calls", "read_replies", "replies_frame"]
+
+ROW_BYTES: Final = 8 * 1024
+"""A row that has so many bytes takes no more."""
+
+CALLS, REPLIES = int(Kind.CALLS), int(Kind.REPLIES)
+_CALL, _REPLY = int(Kind.CALL), int(Kind.REPLY)
+_CALL_HEADS, _REPLY_HEADS = frames.short_heads(_CALL), frames.short_heads(_REPLY)
+_SHORT_ROW: Final = 16
+"""An array of fewer items says how many in its first byte."""
+_long_row = struct.Struct(">BH").pack
+
+_new_tuple = tuple.__new__
+
+
+def calls_frame(bodies: Sequence[bytes]) -> bytes:
+    """The frame of these encoded calls: a row, or a CALL where it is one."""
+    return _frame(bodies, CALLS, _CALL, _CALL_HEADS)
+
+
+def replies_frame(bodies: Sequence[bytes]) -> bytes:
+    """The frame of these encoded answers: a row, or a REPLY where it is one."""
+    return _frame(bodies, REPLIES, _REPLY, _REPLY_HEADS)
+
+
+def _frame(bodies: Sequence[bytes], row: int, one: int, heads: Sequence[bytes]) -> bytes:
+    count = len(bodies)
+    if count == 1:
+        body = bodies[0]
+        length = len(body)
+        return heads[length] + body if length < frames.SHORT_BYTES else b"".join(frames.serialize(one, body))
+    beginning = bytes((0x90 | count,)) if count < _SHORT_ROW else _long_row(0xDC, count)
+    return b"".join(frames.serialize(row, b"".join((beginning, *bodies))))
+
+
+def read_calls(codec: Codec, frame: Frame, first: int) -> list[Call]:
+    """Read a row of calls whose numbers begin with `first`. Raises ProtocolError where the frame is none."""
+    calls: list[Call] = []
+    number = first
+    for message in _messages(codec, frame):
+        try:
+            said, target, name, args, kwargs, options = message
+        except (TypeError, ValueError):
+            raise ProtocolError("a call is a list of six: number, target, name, args, kwargs, options") from None
+        if (
+            type(message) is not list
+            or type(said) is not int
+            or said != number
+            or type(target) is not int
+            or type(name) is not str
+            or type(args) is not list
+            or (options is not None and type(options) is not dict)
+        ):
+            raise ProtocolError(f"call {number} of a row is malformed, or out of turn")
+        if kwargs is None:
+            kwargs = {}
+        elif type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+            raise ProtocolError("the keyword arguments of a call are a map with strings as keys")
+        calls.append(_new_tuple(Call, (number, target, name, args, kwargs, options or {}, False)))
+        number += 1
+    return calls
+
+
+def read_replies(codec: Codec, frame: Frame, said: int) -> list[list[Any]]:
+    """Read a row of answers, [number, value] each, to calls of which the last has the number `said`.
+
+    Raises ProtocolError where the frame is none, or answers a call that was never made.
+    """
+    replies = _messages(codec, frame)
+    for message in replies:
+        if type(message) is not list or len(message) != 2:
+            raise ProtocolError("an answer is a list of two: number, value")
+        number = message[0]
+        if type(number) is not int or not 0 < number <= said:
+            raise ProtocolError("an answer of a row names a call that was never made")
+    return replies
+
+
+def _messages(codec: Codec, frame: Frame) -> list[Any]:
+    if frame[1] or frame[3]:
+        raise ProtocolError("a row has no flags, and no buffers beside it")
+    messages = codec.decode_plain(frame[2])
+    if type(messages) is not list or not messages:
+        raise ProtocolError("a row is a list of messages")
+    return messages
