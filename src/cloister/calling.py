@@ -167,7 +167,7 @@ def begin_strand() -> int:
 
 def _new_number() -> int:
     # The pid in front: threads of a guest's own are not to be taken for threads of the host.
-    return os.getpid() << _NUMBER_BITS | next(_numbers)
+    return _process | next(_numbers)
 
 
 def begin_interpreter(identity: int) -> None:
@@ -187,8 +187,13 @@ def place_of(strand: int) -> tuple[int, int, int]:
 
 def _begin_anew() -> None:
     """A forked child is another process than the thread that forked it belongs to."""
+    global _process
     _own.number = 0
+    _process = os.getpid() << _NUMBER_BITS
 
+
+_process = os.getpid() << _NUMBER_BITS
+"""Looked up once: a system call for each number takes longer than all the rest."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
@@ -228,6 +233,8 @@ def options_down(limit: float | None, name: str, lane: Introduced | None = None)
 
 def options_beside(limit: float | None, name: str) -> dict[str, Any]:
     """As `options_down`, for a call that runs beside its caller, as a strand of its own."""
+    if limit is None and not travel.is_packed():
+        return {"logical": logical_thread(), "strand": _new_number()}
     chosen = options_down(limit, name) or {}
     chosen["logical"] = logical_thread()
     chosen["strand"] = _new_number()
@@ -248,8 +255,7 @@ def adopt(options: dict[str, Any]) -> None:
 
     A deadline only ever becomes earlier by it.
     """
-    left = options.get("left")
-    if type(left) is int:
+    if "left" in options and type(left := options["left"]) is int:
         deadline.set(_earlier(left / 1e9))
     join(options.get("logical"), options.get("strand"))
 

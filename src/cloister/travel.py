@@ -108,6 +108,8 @@ def pack(options: dict[str, Any]) -> None:
 
 def take(options: dict[str, Any]) -> None:
     """Take over what came with a call of the host, in the context that serves it. Called in a guest."""
+    if "context" not in options and "trace" not in options:
+        return
     values = options.get("context")
     if type(values) is dict:
         left = dict(values)

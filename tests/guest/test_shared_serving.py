@@ -16,7 +16,8 @@ from cloister.guest import shared as shared_module
 from cloister.guest.coroutines import Coroutines
 from cloister.guest.host import HostPeer
 from cloister.guest.interrupts import Interrupted
-from cloister.guest.shared import SharedServing, _Lent
+from cloister.guest.lent import Lent
+from cloister.guest.shared import SharedServing
 from cloister.guest.threads import Threads
 from cloister.lanes.conversation import Call
 from cloister.pipes.duplex import LaneEnd, lane_pair
@@ -60,7 +61,7 @@ def test_cancel_reaches_a_call_that_becomes_a_coroutine_meanwhile(
             cancelled.append(True)
 
     monkeypatch.setattr(peer.coroutines, "start", lambda *args: Begun())
-    me = _Lent(1, serving._pool, serving)
+    me = Lent(1, serving._pool, serving)
     call = Call(1, 0, "f", [], {}, {}, False)
 
     class HandsOver(dict[int, Any]):
@@ -83,7 +84,7 @@ def test_cancel_of_a_call_that_is_over_leaves_nothing(served: Served) -> None:
     serving = served.serving
     serving._heard = 2
     serving.interrupt(1)
-    me = _Lent(1, serving._pool, serving)
+    me = Lent(1, serving._pool, serving)
 
     class Ends(dict[int, Any]):
         def get(self, number: int, default: Any = None) -> Any:
@@ -107,7 +108,7 @@ def test_coroutine_that_is_over_at_once_does_not_run_for_ever(served: Served, mo
                 told.pop()(None, None)
             return found
 
-    serving._running = EndsBehind({1: _Lent(1, serving._pool, serving)})
+    serving._running = EndsBehind({1: Lent(1, serving._pool, serving)})
     serving._hand_over(Call(1, 0, "f", [], {}, {}, False), None, contextvars.copy_context())
     assert serving.running == []
 
@@ -118,7 +119,7 @@ def test_interruption_on_the_way_to_the_host_does_not_change_the_count(
     """A call that is interrupted before its thread counts as away does not count as come back either."""
     serving = served.serving
     pool = serving._pool
-    me = _Lent(1, pool, serving)
+    me = Lent(1, pool, serving)
 
     def torn() -> None:
         raise Interrupted

@@ -22,7 +22,6 @@ from cloister.lanes import sending, shared_lane
 from cloister.lanes.ledger import Ledger
 from cloister.lanes.numbered import Numbered
 from cloister.lanes.sending import Sending
-from cloister.lanes.shared_lane import SharedLane
 from cloister.pipes import duplex
 
 Start = Callable[..., cloister.Domain]

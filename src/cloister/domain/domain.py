@@ -86,6 +86,8 @@ class Domain(DomainBase):
     def submit(self, target: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a function over there without waiting; the future has the result. Many may be open at once."""
         plain = targets.to_plain(target, self._version())
+        if self._timeout is None and self._kill_after is None:
+            return self._life.peer.submit(SERVICE, "call", (plain, list(args), kwargs), None)
         with calling.limits(self._timeout, self._kill_after):
             return self._life.peer.submit(SERVICE, "call", (plain, list(args), kwargs), None)
 

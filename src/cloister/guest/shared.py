@@ -5,16 +5,11 @@ which would take several times as long as most calls do. Who *stands by* looks a
 held up by a call; then another thread of a bounded pool reads on, and what waits is done by both. A call that waits for
 the host lets another one read at once.
 
-Whoever has run a call encodes its answer. While further calls wait, short ones' answers leave together: after `HOLD_NS`
-at the latest, or when a call takes long and who stands by looks. What the pipe does not take is written by who stands
+Whoever has run a call encodes its answer, see `answers`. What the pipe does not take is written by who stands
 by, so nobody else ever waits for the pipe, and the thread of the loop can't be held up by a host that does not read.
 Nothing is read while calls wait for a thread, `MAX_OPEN` coroutines run or `MAX_UNSENT` bytes are not written, so a
 host that is too fast waits and this process does not grow. A cancelled call that has not begun is not begun; one that
 runs is interrupted. The host's end is `cloister.lanes.shared_lane`.
-
-Encoding may run code of the user's, which may call the host and take long, so it holds no lock: each answer is encoded
-with a codec that nobody else has at that moment. A type is described once by each codec, and a codec is given back only
-when its frame has its place in the row; so no frame relies on a description that comes after it.
 """
 
 from __future__ import annotations
@@ -24,13 +19,17 @@ import os
 import threading
 import time
 from collections import deque
+from contextvars import copy_context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import CallCancelled, ProtocolError
-from cloister.guest.coroutines import Started, is_coroutine
-from cloister.guest.interrupts import Interrupted, Running, StopRequested
+from cloister.guest.answers import Answers
+from cloister.guest.coroutines import Started
+from cloister.guest.interrupts import Interrupted, Running
+from cloister.guest.lent import Lent
 from cloister.guest.pool import Pool
-from cloister.lanes.conversation import Call, answer_message, part_frame, read_call
+from cloister.lanes.conversation import Call, read_call
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
 from cloister.lanes.rows import CALLS, read_calls
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from cloister.guest.host import HostPeer
     from cloister.pipes.duplex import LaneEnd
     from cloister.wire.frames import Frame
-    from cloister.wire.values import Codec
 
 __all__ = ["SharedServing"]
 
@@ -57,10 +55,6 @@ IN_VAIN_LOOK_S: Final = 0.016
 """How seldom is looked where nobody can read on, because each thread is in a call."""
 BRISK: Final = 4
 """Calls that begin between two looks where another thread would only be in the way."""
-HOLD_NS: Final = 100_000
-"""How long the answer of a call may wait for those of the next ones."""
-
-_clock = time.monotonic_ns
 _CALL: Final = int(Kind.CALL)
 
 
@@ -71,7 +65,6 @@ class SharedServing:
         """Take over the descriptors of `end`. Raises OSError where none are left."""
         self._peer, self._lane, self._end = peer, number, end
         self._hearing, saying, copying = peer.shared_codecs()
-        self._spare: list[tuple[Codec, Codec]] = [(saying, copying)]
         self._decoder = FrameDecoder()
         self._heard = 0
         """The number of the last call that was read."""
@@ -80,11 +73,12 @@ class SharedServing:
         """The numbers of those that were read and have not begun. Who takes one out decides whether it begins."""
         self._unwanted: set[int] = set()
         """Those that were given up before they were read."""
-        self._running: dict[int, _Lent | Started] = {}
+        self._running: dict[int, Lent | Started] = {}
         self._told: set[int] = set()
         """Calls that run and were told to stop."""
         self._watch = Watch(end)
         self._out = Outgoing(end.writer, self._watch.ask)
+        self._answers = Answers(peer, self._out, (saying, copying))
         self._pool = Pool(MAX_THREADS + 1, f"cloister-shared-{number}", peer.threads)
         self._state = threading.Lock()
         """Guards the next two, and the end."""
@@ -96,7 +90,6 @@ class SharedServing:
         """About how many calls have begun; two threads may count as one."""
         self._asleep = False
         """Who stands by waits without looking, and is to be woken by who begins a call."""
-        self._held_since = 0
         self._ended = self._left = False
         peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
@@ -122,7 +115,7 @@ class SharedServing:
             running, again = self._running.get(number), False
             if type(running) is Started:
                 running.cancel()
-            elif isinstance(running, _Lent):
+            elif isinstance(running, Lent):
                 running.lose(number)
                 again = running.interrupt(number, patient)
             if number not in self._running:
@@ -188,7 +181,7 @@ class SharedServing:
 
     def _read_on(self) -> None:
         """Do the calls that wait, and read more, until another thread does that."""
-        me = _Lent(self._lane, self._pool, self)
+        me = Lent(self._lane, self._pool, self)
         calls = self._calls
         try:
             while self._claim(me):
@@ -269,19 +262,19 @@ class SharedServing:
             self._calls.append(heard)
         else:
             self._waiting.discard(number)
-            self._answer(number, None, heard.error)
+            self._answers.answer(number, None, heard.error)
 
     def _take_row(self, calls: list[Call]) -> None:
         before, last = self._heard, calls[-1][0]
         self._waiting.update(range(before + 1, last + 1))
         self._heard = last
-        if self._unwanted:  # `_begin` finds it not to be waiting
+        if self._unwanted:  # `_run` finds them not to be waiting
             for number in [each for each in self._unwanted if each <= last]:
                 self._unwanted.discard(number)
                 self._waiting.discard(number)
         self._calls.extend(calls)
 
-    def _run(self, call: Call, me: _Lent) -> None:
+    def _run(self, call: Call, me: Lent) -> None:
         number = call[0]
         self._begun += 1
         if self._asleep:
@@ -290,11 +283,17 @@ class SharedServing:
         error: BaseException | None = None
         value: Any = None
         try:
-            if not self._begin(number, me):
+            me.number = number
+            self._running[number] = me
+            try:
+                self._waiting.remove(number)  # from here on it may be interrupted
+            except KeyError:  # nobody waits for its answer any more
+                del self._running[number]
+                me.number = 0
                 return
-            context = contextvars.copy_context()
+            context = copy_context()
             value = self._peer.serve_shared(me, call, context)
-            if is_coroutine(value):
+            if type(value) is CoroutineType:
                 self._hand_over(call, value, context)
                 me.find()
                 return
@@ -305,19 +304,8 @@ class SharedServing:
         self._over(number)
         if self._out.full:
             self._out.wait_for_room()
-        self._answer(number, value, error, call[6], bool(self._calls))
-
-    def _begin(self, number: int, me: _Lent) -> bool:
-        """Let a call run from now on. False where nobody waits for its answer any more."""
-        me.number = number
-        self._running[number] = me
-        try:
-            self._waiting.remove(number)  # from here on it may be interrupted
-        except KeyError:
-            del self._running[number]
-            me.number = 0
-            return False
-        return True
+        if not self._ended:
+            self._answers.answer(number, value, error, call[6], bool(self._calls))
 
     def _hand_over(self, call: Call, coroutine: Any, context: contextvars.Context) -> None:
         """Let the loop run what the call has returned; this thread is free again."""
@@ -328,7 +316,8 @@ class SharedServing:
         def done(value: Any, error: BaseException | None) -> None:
             over.append(True)
             self._over(number)
-            self._answer(number, value, error, call.copy)
+            if not self._ended:
+                self._answers.answer(number, value, error, call.copy)
 
         started = self._peer.coroutines.start(coroutine, context, call.name, done)
         if number in self._running:
@@ -344,46 +333,14 @@ class SharedServing:
         running = self._running.pop(number, None)
         if self._told:  # else nobody has told it to stop, and from here on nobody does
             self._told.discard(number)
-            if type(running) is _Lent:
+            if type(running) is Lent:
                 running.find()
         if self._ended:
             self._forget()
 
     def tell_part(self, number: int, value: Any, last: bool = False) -> None:
-        """Tell something of a call that runs, before its answer; it has left this process when this returns.
-
-        The loop's thread waits for no pipe: what that does not take leaves later. With `last` it leaves with the
-        answer, which comes next. Raises MarshalError where it can't travel.
-        """
-        codecs = self._take_codecs()
-        try:
-            self._out.put(part_frame(codecs[0], number, value), last)
-        finally:
-            self._spare.append(codecs)
-        if not last and not self._peer.coroutines.here:
-            self._out.flush()
-
-    def _answer(
-        self, number: int, value: Any, error: BaseException | None, copy: bool = False, more: bool = False
-    ) -> None:
-        """Answer a call; `more` follow, whose answers may leave with this one."""
-        if self._ended or self._peer.stopping or isinstance(error, StopRequested):
-            return  # the domain ends, and its host tells the caller so
-        codecs = self._take_codecs()
-        data = answer_message(codecs, number, value, error, copy, self._peer.describe)
-        if more:
-            now = _clock()
-            if not self._out.holds:
-                self._held_since = now
-            more = now - self._held_since < HOLD_NS
-        self._out.put(data, more)
-        self._spare.append(codecs)
-
-    def _take_codecs(self) -> tuple[Codec, Codec]:
-        try:
-            return self._spare.pop()
-        except IndexError:
-            return self._peer.shared_codecs()[1:]
+        """Tell something of a call that runs, before its answer; see `Answers.part`."""
+        self._answers.part(number, value, last)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -412,43 +369,3 @@ class SharedServing:
         """Let nobody look for calls here any more, once the lane has ended and none runs."""
         if self._ended and not self._running and self._peer.shared.get(self._lane) is self:
             self._peer.shared.pop(self._lane, None)
-
-
-class _Lent(Running):
-    """What one thread of the pool runs.
-
-    While a call waits for the host, or does not stop when it was told to, its thread does not count as at work.
-    """
-
-    __slots__ = ("_absent", "_lost", "_pool", "_shared")
-
-    def __init__(self, lane: int, own: Pool, shared: SharedServing) -> None:
-        super().__init__(lane)
-        self._pool, self._shared = own, shared
-        self._lost = self._absent = False
-
-    def lose(self, number: int) -> None:
-        """A call is told to stop; it may be in native code that never returns, and is to hold up no other one."""
-        with self._lock:
-            if not self._lost and self._shared._running.get(number) is self:
-                self._lost = True
-                self._pool.leave()
-
-    def find(self) -> None:
-        """The call is over, and nobody can tell it anything any more."""
-        with self._lock:
-            if self._lost:
-                self._lost = False
-                self._pool.come_back()
-
-    def leave(self) -> None:
-        super().leave()  # from here on nothing is raised in this thread
-        self._pool.leave()
-        self._absent = True
-        self._shared.pass_on(self)
-
-    def come_back(self) -> None:
-        if self._absent:  # else it was interrupted before it left
-            self._absent = False
-            self._pool.come_back()
-        super().come_back()

@@ -49,7 +49,7 @@ _PART: Final = int(Kind.PART)
 
 MAX_LAST_BYTES: Final = 1024 * 1024
 """What is read after the end; a pipe holds no more, but a guest that lives might write on."""
-BURST_S: Final = 0.00005
+BURST_S: Final = 0.001
 """A call that comes so soon after the one before waits for the next ones, to be written with them by the thread."""
 LOCK_S: Final = 0.005
 """How long the reading thread waits for the lock before it goes on reading."""

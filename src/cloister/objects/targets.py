@@ -75,6 +75,8 @@ def _home_of(function: Any) -> object:
 
 def to_plain(target: Any, version: tuple[int, int] = VERSION) -> list[Any]:
     """Say how a target travels to a guest that runs `version`. Raises MarshalError where it can't."""
+    if type(target) is str and target in _absolute:
+        return ["name", target]
     if isinstance(target, str):
         return ["name", absolute(target)]
     if is_proxy(target) or bound_method(target) is not None:
@@ -129,9 +131,9 @@ def _names_in(code: types.CodeType) -> set[str]:
 
 def from_plain(plain: list[Any]) -> Any:
     """Make the code here; only a guest does. Raises what an import raises, and MarshalError for another version."""
+    if plain[0] == "name":
+        return resolve(plain[1])
     how, *what = plain
-    if how == "name":
-        return resolve(what[0])
     if how == "object":
         return what[0]
     if how == "partial":
@@ -177,7 +179,17 @@ def absolute(name: str, base: str = "") -> str:
     `base` is the folder that a relative one is in; empty for the working directory.
     """
     path, colon, qualname = name.rpartition(":")
-    return f"{os.path.abspath(os.path.join(base, path))}:{qualname}" if colon and is_file(path) else name
+    if colon and is_file(path):
+        return f"{os.path.abspath(os.path.join(base, path))}:{qualname}"
+    if len(_absolute) < MOST_NOTED:
+        _absolute.add(str(name))
+    return name
+
+
+_absolute: set[str] = set()
+"""Names in which there is no file: most calls of a row name the same code."""
+MOST_NOTED: Final = 1000
+"""How many names are noted. A program that makes up more of them looks at each one anew."""
 
 
 class _Files:
@@ -209,20 +221,43 @@ def resolve(name: str) -> Any:
     Raises ImportError where the module or the name in it does not exist, FileNotFoundError where the file does not,
     ValueError for a malformed name, and what the code itself raises.
     """
-    module_name, qualname = split(name)
-    if is_file(module_name):
-        module_name = _files.name_of(os.path.abspath(module_name))
-    found: Any = importlib.import_module(module_name)
-    for part in qualname.split("."):
+    known = _known.get(name)
+    module_name, names = _parts_of(name) if known is None else known
+    module = sys.modules.get(module_name)
+    # What `import_module` looks at first, which takes ten times as long: most calls of a row name the same code.
+    if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):
+        module = importlib.import_module(module_name)
+    found: Any = module
+    for part in names:
         try:
             found = getattr(found, part)
         except AttributeError:
-            said = ""
-            if missing is not None:
-                try:
-                    return missing(name)
-                except LookupError as error:
-                    said = f"; {error.args[0]}" if error.args[0] else ""
-            where = f"module {module_name!r} ({getattr(sys.modules[module_name], '__file__', 'built-in')})"
-            raise ImportError(f"{where} has no {qualname!r}{said}", name=module_name) from None
+            return _missing(name, module_name, ".".join(names))
     return found
+
+
+_known: dict[str, tuple[str, tuple[str, ...]]] = {}
+"""The module and the names of code that was resolved before, where it is not in a file."""
+
+
+def _parts_of(name: str) -> tuple[str, tuple[str, ...]]:
+    """The module that a name means, and the names within it. Raises ValueError as `resolve`."""
+    module_name, qualname = split(name)
+    names = tuple(qualname.split("."))
+    if is_file(module_name):
+        return _files.name_of(os.path.abspath(module_name)), names
+    if len(_known) < MOST_NOTED:
+        _known[name] = module_name, names
+    return module_name, names
+
+
+def _missing(name: str, module_name: str, qualname: str) -> Any:
+    """Ask whoever may know code that is not in its module. Raises ImportError."""
+    said = ""
+    if missing is not None:
+        try:
+            return missing(name)
+        except LookupError as error:
+            said = f"; {error.args[0]}" if error.args[0] else ""
+    where = f"module {module_name!r} ({getattr(sys.modules[module_name], '__file__', 'built-in')})"
+    raise ImportError(f"{where} has no {qualname!r}{said}", name=module_name) from None
