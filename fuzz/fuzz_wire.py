@@ -1,7 +1,7 @@
-"""Feed hostile bytes to the frames, the codec and the exceptions: each is accepted, or refused as documented.
+"""Feed hostile bytes to the frames, the codec, rows and exceptions: each is accepted, or refused as documented.
 
-Two of three inputs are encodings of good values with some bytes changed, cut, repeated, exchanged or blown up; the
-others are good frames treated likewise, delivered in random pieces. One in 16 values goes through the MessagePack that
+Most inputs are encodings of good values with some bytes changed, cut, repeated, exchanged or blown up, or rows of calls
+and answers; a third are good frames treated likewise, delivered in random pieces. One in 16 values goes through the MessagePack that
 is written in Python.
 
     python fuzz/fuzz_wire.py --count 1000000 --seed 1
@@ -18,9 +18,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cloister.errors import MarshalError, ProtocolError
+from cloister.lanes.conversation import Call
+from cloister.lanes.rows import CALLS, REPLIES, calls_frame, read_calls, read_replies, replies_frame
 from cloister.wire.containers import Marker
 from cloister.wire.exceptions import describe, exception_table, rebuild
-from cloister.wire.frames import FrameDecoder, parse, serialize
+from cloister.wire.frames import BODY, Frame, FrameDecoder, parse, serialize
 from cloister.wire.packing import load_msgpack
 from cloister.wire.values import Codec
 from tests.wire.samples import REGISTRY, SAMPLES
@@ -58,6 +60,12 @@ class Fuzzer:
         self.values = [*values, *self._numpy()]
         self.frames = [b"".join(serialize(1 + at % 255, value)) for at, value in enumerate(values)]
         self.frames += [b"".join(serialize(2, value, [b"a" * at, bytearray(3)])) for at, value in enumerate(values)]
+        calls = [
+            encode([at, 5, "add", [at, "x"], {"of": None} if at % 3 else None, {"left": at}]) for at in range(1, 30)
+        ]
+        replies = [encode([at, {"a": [at, 1.5, None]} if at % 3 else at]) for at in range(1, 30)]
+        self.rows = [calls_frame(calls[:at])[BODY] for at in (2, 5, 29)]
+        self.rows += [replies_frame(replies[:at])[BODY] for at in (2, 5, 29)]
         self.table = exception_table(REGISTRY)
         self.outcomes: Counter[str] = Counter()
 
@@ -123,6 +131,24 @@ class Fuzzer:
             else:
                 self.outcomes["exception accepted"] += 1
 
+    def feed_row(self) -> None:
+        """Give one input to what reads rows, as calls or as answers."""
+        data = self.mutate(self.random.choice(self.rows), self.rows)
+        codec = self.codecs[0 if self.random.randrange(16) else 1]
+        try:
+            if self.random.randrange(2):
+                for at, call in enumerate(read_calls(codec, Frame(CALLS, 0, data), 1), 1):
+                    if type(call) is not Call or call.number != at or {type(key) for key in call.kwargs} - {str}:
+                        raise AssertionError(f"{call} came out of {data!r}")
+            else:
+                for number, _ in read_replies(codec, Frame(REPLIES, 0, data), 1 << 40):
+                    if not 0 < number <= 1 << 40:
+                        raise AssertionError(f"call {number} came out of {data!r}")
+        except ProtocolError:
+            self.outcomes["row refused: ProtocolError"] += 1
+        else:
+            self.outcomes["row accepted"] += 1
+
     def feed_frames(self) -> None:
         """Give a few frames, some of them injured, to a decoder, in random pieces."""
         stream = b"".join(self.random.choices(self.frames, k=self.random.randint(1, 4)))
@@ -165,7 +191,9 @@ def run(count: int, seed: int) -> Counter[str]:
         at = 0
         try:
             for at in range(min(50_000, count - first)):
-                if at % 3:
+                if at % 12 == 1:
+                    fuzzer.feed_row()
+                elif at % 3:
                     fuzzer.feed_value()
                 else:
                     fuzzer.feed_frames()
