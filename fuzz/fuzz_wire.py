@@ -1,8 +1,8 @@
 """Feed hostile bytes to the frames, the codec, rows and exceptions: each is accepted, or refused as documented.
 
 Most inputs are encodings of good values with some bytes changed, cut, repeated, exchanged or blown up, or rows of calls
-and answers; a third are good frames treated likewise, delivered in random pieces. One in 16 values goes through the MessagePack that
-is written in Python.
+and answers; a third are good frames treated likewise, delivered in random pieces. One in 16 values goes through the
+MessagePack that is written in Python.
 
     python fuzz/fuzz_wire.py --count 1000000 --seed 1
 """
