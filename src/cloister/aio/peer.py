@@ -258,7 +258,7 @@ class LoopPeer(GuestPeer):
             lane.fail(self.life.error)
             return
         timer = lane.loop.call_later(seconds, self._follow, lane, steps)
-        self.life.moments.when_ended(lambda: _on_loop(lane.loop, self._cut_short, lane, timer))
+        self.life.moments.when_known(lambda: _on_loop(lane.loop, self._cut_short, lane, timer))
 
     def _cut_short(self, lane: LoopEnd, timer: asyncio.TimerHandle) -> None:
         timer.cancel()

@@ -27,8 +27,9 @@ LANE_PATIENCE_S = 1.0
 
 def ended(life: Life, name: str) -> BaseException:
     """What a caller is told whose lane has failed: waits, for a bounded time, until the report is there."""
+    life.draws_near()
     for seconds in ending(life, name):
-        life.moments.wait_ended(seconds)
+        life.moments.wait_known(seconds)
     return life.error()
 
 
@@ -54,5 +55,5 @@ def ending(life: Life, name: str) -> Iterator[float]:
 def bad_message(life: Life, error: ProtocolError, name: str) -> BaseException:
     """End the domain because of what it sent; returns what the caller is told."""
     life.end_for(Reason.BAD_MESSAGE, f"{error} (while {name}() was called)")
-    life.moments.wait_ended(KILL_S)
+    life.moments.wait_known(KILL_S)
     return life.error()

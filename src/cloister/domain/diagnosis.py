@@ -22,6 +22,7 @@ __all__ = [
     "cpu_and_state",
     "killed_for_memory",
     "memory",
+    "oom_kills",
     "oom_kills_lately",
     "peak_memory",
     "reason",
@@ -119,16 +120,20 @@ def oom_kills_lately(now: float) -> int:
     say. `now` is a time of `time.monotonic`."""
     global _counted
     if now - _counted[0] > LATELY_S:
-        _counted = (now, _oom_kills())
+        _counted = (now, oom_kills())
     return _counted[1]
 
 
-def killed_for_memory(ending: Ending, before: int) -> bool:
-    """Whether the kernel has killed a process for memory since it told the number `before`, and this may be the one."""
-    return ending.signal == _SIGKILL and _oom_kills() != before
+def killed_for_memory(ending: Ending, before: int, now: int | None = None) -> bool:
+    """Whether the kernel has killed a process for memory since it told the number `before`, and this may be the one.
+
+    `now` is what the kernel says after the process was killed; it is asked where that is None.
+    """
+    return ending.signal == _SIGKILL and (oom_kills() if now is None else now) != before
 
 
-def _oom_kills() -> int:
+def oom_kills() -> int:
+    """How many processes the kernel has killed for memory since it started; 0 where it does not say. Takes 50 µs."""
     try:
         with open("/proc/vmstat", "rb", buffering=0) as file:
             # Its lines are not looked at one by one: this is on the way to the error of a crash.

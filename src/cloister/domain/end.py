@@ -22,10 +22,19 @@ from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
+    from cloister.levels.process import Ending
 
 __all__ = ["End"]
 
+STATUS_S = 0.25
+"""How long it may take to learn how a process ended that has ended: a template has to tell it, or the kernel does a
+moment later. What is not known then stays unknown."""
+LET_GO_S = 0.001
+"""How long whoever was in a call has this interpreter for itself, before a domain that has crashed is let go of."""
+NEAR_S = 0.02
+"""For how long it stays true what was asked when the end drew near."""
 _POLL_S = 0.02
+_STATUS_POLL_S = 0.001
 
 
 class End:
@@ -33,6 +42,11 @@ class End:
 
     def __init__(self, life: Life) -> None:
         self._life = life
+        self._noticed = 0.0
+        """When it was first seen that the process has ended; 0: not yet."""
+        self._gone = False
+        self._oom_kills = 0.0, 0
+        """When it was last asked how many processes the kernel has killed for memory, and its answer."""
 
     def watch(self) -> None:
         """Notice it from now on, and let it come where the domain is not ready in time."""
@@ -106,13 +120,41 @@ class End:
         else:
             self._life.at(time.monotonic() + _POLL_S, self._poll)
 
+    def draws_near(self) -> None:
+        """A lane has ended under a call, so most often the process has. A caller's thread.
+
+        The watcher hears of it a moment later. What it would have to ask the kernel then is asked here meanwhile.
+        """
+        if not self._life.inside and self._life.doom is None:
+            self._oom_kills = time.monotonic(), diagnosis.oom_kills()
+
+    def hurry(self) -> None:
+        """Somebody waits until nothing is left. Any thread."""
+        if self._life.over and not watcher.here:
+            watcher.soon(self._let_go)
+
     def _come(self) -> None:
-        """The process has ended: take what is left in its pipes, learn why, and tell everybody."""
-        life, process = self._life, self._life.process
-        report = self._report()
-        for fd in (process.control.fileno(), *process.output, process.pidfd):
-            watcher.unwatch(fd)
-        life.has_ended(report)
+        """The process has ended: learn why, and tell whoever waits in a call. All else can wait until they are gone.
+
+        Python would let them go only when this thread has nothing more to do.
+        """
+        life = self._life
+        ending = None if life.over else self._ending()
+        if ending is None:
+            return
+        if life.has_ended(self._report(ending)):
+            self._look_away()
+            watcher.at(time.monotonic() + LET_GO_S, self._let_go)
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of all that the domain has here, and tell everybody."""
+        life, process, report = self._life, self._life.process, self._life.report
+        if self._gone or report is None:
+            return
+        self._gone = True
+        self._look_away()
         life.waits.end()
         life.guest_threads.close()
         life.peer.end(life.error)
@@ -130,7 +172,32 @@ class End:
         life.stops.end(report)
         watcher.leave()
 
-    def _report(self) -> Report:
+    def _look_away(self) -> None:
+        """Watch nothing of it any more; what is left in its pipes is taken for the report."""
+        process = self._life.process
+        for fd in (process.control.fileno(), *process.output, process.pidfd):
+            watcher.unwatch(fd)
+
+    def _ending(self) -> Ending | None:
+        """How the process has ended; None where that is not known yet: then this comes again, for up to `STATUS_S`."""
+        process, now = self._life.process, time.monotonic()
+        ending = process.try_reap()
+        if ending is not None:
+            return ending
+        first = not self._noticed
+        if first:
+            self._look_away()
+            self._noticed = now
+        give_up = self._noticed + STATUS_S
+        if now >= give_up:
+            return process.reap()
+        if not process.when_told(self._come):
+            self._life.at(min(now + _STATUS_POLL_S, give_up), self._come)
+        elif first:
+            self._life.at(give_up, self._come)
+        return None
+
+    def _report(self, ending: Ending) -> Report:
         life, process = self._life, self._life.process
         calls = life.peer.calls()
         life.listener.drain()
@@ -138,8 +205,8 @@ class End:
             life.output.finish(index, fd)
         if life.inside and life.inside.failure:
             life.output.tail.append(life.inside.failure)
-        ending = process.reap()
-        oom = diagnosis.killed_for_memory(ending, life.oom_kills)
+        asked, kills = self._oom_kills
+        oom = diagnosis.killed_for_memory(ending, life.oom_kills, kills if time.monotonic() - asked < NEAR_S else None)
         reason, code, detail = diagnosis.reason(life.doom, life.last_words, ending, oom)
         wanted = reason is not Reason.UNLOADED
         return Report(

@@ -12,7 +12,8 @@ Who does what: a user's thread starts, waits, asks to stop; the watcher's thread
 and only after the kernel has said that the process has ended.
 
 Facts that hold: the first cause of the end is kept (`doom`), later ones are ignored, and so is ours where the process
-has ended before. After ENDED no descriptor is open, every lane is broken, and `report` is set.
+has ended before. With ENDED `report` is set. A moment later no descriptor is open and every lane is broken; that is
+what `wait_ended` waits for.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ class Life:
             if state is State.READY:
                 return
             if self.inside and not self.unloaded and not watcher.here:
-                self.moments.wait_ended(LANE_PATIENCE_S)  # for the report, unless its start hangs
+                self.moments.wait_known(LANE_PATIENCE_S)  # for the report, unless its start hangs
         raise self.error()
 
     def stop(self) -> None:
@@ -253,7 +254,12 @@ class Life:
         """Wait for the end; False where it has not come in time."""
         return self.foreign or self.moments.wait_ended(timeout)
 
+    def draws_near(self) -> None:
+        """A lane has ended under a call, as they do when the guest ends."""
+        self._end.draws_near()
+
     def _wait_gone(self, timeout: float) -> None:
+        self._end.hurry()
         if not self.wait_ended(timeout):
             raise self.not_gone()
 
@@ -344,15 +350,16 @@ class Life:
             if self.doom is not None and self.doom[0] is Reason.UNLOADED:
                 self.doom = (Reason.STOP_TIMEOUT, detail)
 
-    def has_ended(self, report: Report) -> None:
-        """Its process has ended. From here on nothing happens to it by a timer."""
+    def has_ended(self, report: Report) -> bool:
+        """Its process has ended, and nothing happens to it by a timer any more. Whether a caller has its error now."""
         self.report = report
         with self._lock:
             self.state = State.ENDED
             timers, self._timers = self._timers, []
-            self.moments.moved()
+            awaited = self.moments.known()
         for timer in timers:
             timer.cancel()
+        return awaited
 
     # -- a forked child of the host ----------------------------------------------------------------------------------
 

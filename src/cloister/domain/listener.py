@@ -85,6 +85,8 @@ class Listener:
             watcher.unwatch(life.process.control.fileno())
             return
         if life.speaker.channel.closed:
+            if life.ready and life.process.ends_now():
+                return  # the watcher is told next, and there is nothing to do before
             watcher.unwatch(life.process.control.fileno())
             life.at(time.monotonic() + CLOSED_PATIENCE_S, self._on_closed)
         else:

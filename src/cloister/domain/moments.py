@@ -1,7 +1,10 @@
-"""The two moments of a domain's life that others wait for: the end of its start, and its end.
+"""The moments of a domain's life that others wait for: the end of its start, the report of its end, and its end.
 
 Here is who waits, and the lock of the life, so that a moment and the state that belongs to it change together. What the
 moments mean is in `life`; how an event loop awaits them, in `cloister.aio`. Each comes once. Any thread may enter.
+
+The report is known as soon as the process has ended: whoever waits in a call has its error then. The end comes a
+moment later, when nothing of the domain is left in this program.
 """
 
 from __future__ import annotations
@@ -22,18 +25,20 @@ class Moments:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Let both be still to come, and nobody wait."""
+        """Let all be still to come, and nobody wait."""
         self.lock = threading.RLock()  # a finalizer may call, or unload, while it is held
         self._moved = threading.Condition(self.lock)
         self._ended = threading.Event()
         self._waiters: list[Callable[[], object]] = []
+        self._callers: list[Callable[[], object]] = []
         self._mourners: list[Callable[[], object]] = []
-        self._started = False
+        self._started = self._known = False
+        self._waiting = 0
 
     def disown(self) -> None:
-        """This is a forked child: both have come, and the threads that waited are not there."""
+        """This is a forked child: all have come, and the threads that waited are not there."""
         self.begin_anew()
-        self._started = True
+        self._started = self._known = True
         self._ended.set()
 
     # -- the end of the start ----------------------------------------------------------------------------------------
@@ -58,6 +63,34 @@ class Moments:
         waiters, self._waiters = self._waiters, []
         for tell in waiters:
             tell()
+
+    # -- the report --------------------------------------------------------------------------------------------------
+
+    def wait_known(self, timeout: float | None) -> bool:
+        """Wait until it is known how it ended; False where that has not come in time."""
+        with self._moved:
+            self._waiting += 1
+            try:
+                return self._moved.wait_for(lambda: self._known, timeout)
+            finally:
+                self._waiting -= 1
+
+    def when_known(self, tell: Callable[[], object]) -> None:
+        """Call `tell` once it is known how it ended: at once, or on another thread, which it must not hold up."""
+        with self.lock:
+            if not self._known:
+                self._callers.append(tell)
+                return
+        tell()
+
+    def known(self) -> bool:
+        """Wake all who wait for the report, and for the end of the start; False where nobody does. The lock is held."""
+        self._known = True
+        self.moved()
+        callers, self._callers = self._callers, []
+        for tell in callers:
+            tell()
+        return bool(callers) or self._waiting > 0
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """How a process has ended, as far as the kernel tells, on POSIX; nothing here ends one.
 
 `waitid` tells it to the parent, once. Where the application ignores SIGCHLD, or has taken the status with
-``waitpid(-1)``, Linux 6.15 and later tells it again through the pidfd (PIDFD_GET_INFO); else it is lost. Any thread may
-enter.
+``waitpid(-1)``, Linux 6.15 and later tells it again through the pidfd (PIDFD_GET_INFO); else it is lost. Of a process
+that its parent has not reaped yet, ``/proc`` tells it to everybody. Nothing here waits. Any thread may enter.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import struct
 import sys
-import time
 from dataclasses import dataclass
 
 assert sys.platform != "win32"
 
 import fcntl
 
-__all__ = ["Ending", "ending_of", "is_child", "is_over", "status_of"]
+__all__ = ["Ending", "ending_of", "is_child", "is_over", "status_of", "status_unreaped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +48,40 @@ _GET_INFO = 0xC040FF0B
 """PIDFD_GET_INFO: _IOWR(0xFF, 11, 64 bytes)."""
 _INFO_EXIT = 1 << 3
 """PIDFD_INFO_EXIT, Linux 6.15: the exit status, also after the process was reaped."""
-_RELEASE_S = 0.5
-"""A pidfd is readable before the kernel has stored the status with it: within 10 ms when this was measured."""
+_STATUS_FIELD = 49
+"""Where ``/proc/pid/stat`` has the wait status, counted from the letter of the state, which follows the name."""
 
 
 def status_of(pidfd: int) -> int | None:
-    """The wait status that the kernel keeps with the pidfd, or None; waits up to half a second for it to be stored."""
+    """The wait status that the kernel keeps with the pidfd; None where it has none yet.
+
+    A pidfd is readable before that: within 10 ms when this was measured, and not before the process is reaped. Raises
+    LookupError where it never will have one: on an older kernel, or another system.
+    """
     if pidfd < 0 or sys.platform != "linux":
+        raise LookupError(pidfd)
+    info = bytearray(_INFO.size)
+    struct.pack_into("Q", info, 0, _INFO_EXIT)
+    try:
+        fcntl.ioctl(pidfd, _GET_INFO, info)
+    except OSError:
+        raise LookupError(pidfd) from None
+    mask, *_, status = _INFO.unpack(info)
+    return int(status) if mask & _INFO_EXIT else None
+
+
+def status_unreaped(pid: int) -> int | None:
+    """The wait status of a process that has ended and that its parent, who is somebody else, has not reaped yet.
+
+    None where it was reaped, or is not known. To be believed where `pid` is that process's own for sure, before and
+    after.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
         return None
-    give_up = time.monotonic() + _RELEASE_S
-    while True:
-        info = bytearray(_INFO.size)
-        struct.pack_into("Q", info, 0, _INFO_EXIT)
-        try:
-            fcntl.ioctl(pidfd, _GET_INFO, info)
-        except OSError:
-            return None  # an older kernel
-        mask, *_, status = _INFO.unpack(info)
-        if mask & _INFO_EXIT:
-            return int(status)
-        if time.monotonic() > give_up:
-            return None
-        time.sleep(0.0005)
+    return int(fields[_STATUS_FIELD]) if fields[0] == b"Z" and len(fields) > _STATUS_FIELD else None
 
 
 if sys.platform == "linux":

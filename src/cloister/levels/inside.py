@@ -62,6 +62,10 @@ class Inside:
         """Whether its last thread has ended."""
         return self._over.is_set()
 
+    def ends_now(self) -> bool:
+        """It says so itself."""
+        return False
+
     def kill(self) -> None:
         """Close the channel to it, after which it ends as soon as its code lets it. Never raises."""
         try:
@@ -76,10 +80,16 @@ class Inside:
     def remember_descendants(self) -> None:
         """It has no processes of its own."""
 
-    def reap(self) -> Ending:
+    def try_reap(self) -> Ending:
         """How it ended: in order, or with an exception."""
         self.reaped = Ending(1 if self.failure else 0)
         return self.reaped
+
+    reap = try_reap
+
+    def when_told(self, tell: Callable[[], object]) -> bool:
+        """It is known at once."""
+        return False
 
     def close(self) -> None:
         """Nothing of it is left."""

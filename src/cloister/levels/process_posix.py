@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 assert sys.platform != "win32"
 
@@ -26,18 +27,32 @@ import select
 
 from cloister.guest import descriptors as numbers
 from cloister.levels.descendants import Descendant, descendants
-from cloister.levels.ending_posix import Ending, ending_of, is_child, is_over, status_of
+from cloister.levels.ending_posix import Ending, ending_of, is_child, is_over, status_of, status_unreaped
 from cloister.levels.wiring_posix import wire
 from cloister.pipes.duplex import LaneEnd, close_quietly
 from cloister.pipes.page import Page
 
-__all__ = ["Process", "begin", "launch"]
+__all__ = ["Parent", "Process", "begin", "launch"]
 
 _ABOVE = 32
 """Descriptors of the host are moved above this number before they are placed in the guest, so that placing one can't
 overwrite another that is still to be placed."""
+_ENDS_MS = 1
 _TO_GROUP = 1 << 2
 """PIDFD_SIGNAL_PROCESS_GROUP of linux/pidfd.h, Linux 6.9."""
+
+
+class Parent(Protocol):
+    """The process whose child a guest is, where that is not this program. Watcher's thread."""
+
+    def ending(self) -> Ending | None:
+        """How the guest ended; None where it has not told yet."""
+
+    def when_told(self, tell: Callable[[], object]) -> bool:
+        """Call `tell` once, when it has told or never will; False where it never will."""
+
+    def forget(self) -> None:
+        """Nobody asks any more how the guest ended."""
 
 
 class Process:
@@ -49,12 +64,12 @@ class Process:
         pidfd: int,
         control: socket.socket,
         output: tuple[int, int],
-        told: Callable[[], Ending | None] | None = None,
+        parent: Parent | None = None,
     ) -> None:
         """`pidfd` is -1 where the platform has none. All descriptors but `control` belong to this object.
 
-        `told` is given where the guest is another process's child: it says how the guest ended, or None. That parent
-        kills the guest's group before it reaps the guest.
+        `parent` is given where the guest is another process's child: it says how the guest ended, and kills the guest's
+        group before it reaps the guest.
         """
         self.pid = pid
         self.pidfd = pidfd
@@ -64,7 +79,7 @@ class Process:
         """The read ends of its stdout and stderr; they do not block."""
         self.reaped: Ending | None = None
         """How it ended, once that was asked; from then on nothing is sent to its number any more."""
-        self._told = told
+        self._parent = parent
         self._strays: list[Descendant] = []
         self._lock = threading.RLock()  # a finalizer may call, and so signal, while it is held
 
@@ -78,6 +93,17 @@ class Process:
                 poll.register(self.pidfd, select.POLLIN)
                 return bool(poll.poll(0))
             return is_over(self.pid)
+
+    def ends_now(self) -> bool:
+        """Whether the guest, whose channel has just been closed, has ended, or does within a millisecond.
+
+        The kernel closes what a process had a tenth of that before it says that it has ended. Watcher's thread.
+        """
+        if self.pidfd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(_ENDS_MS))
 
     def signal(self, number: int) -> bool:
         """Send a signal to the guest itself; False where it has ended. Any thread."""
@@ -116,7 +142,7 @@ class Process:
             self.remember_descendants()
         with self._lock:
             if self.reaped is None:
-                self._kill_group(reserved=self._told is None)
+                self._kill_group(reserved=self._parent is None)
                 self._signal(signal.SIGKILL)
         self._kill_strays()
 
@@ -158,41 +184,61 @@ class Process:
         except (ProcessLookupError, PermissionError):
             pass
 
-    def reap(self) -> Ending:
+    def try_reap(self) -> Ending | None:
         """Learn how the guest ended, kill what is left of its tree, and let the kernel forget it. Watcher's thread.
 
-        The guest must have ended (its pidfd is readable).
+        None where it is not known yet: then `when_told` says when to ask again, and `reap` does without. The guest must
+        have ended (its pidfd is readable).
         """
+        return self._reaped_or(None)
+
+    def reap(self) -> Ending:
+        """As `try_reap`, with what is known by now."""
+        ending = self._reaped_or(Ending())
+        assert ending is not None
+        return ending
+
+    def _reaped_or(self, last: Ending | None) -> Ending | None:
         with self._lock:
             if self.reaped is None:
-                self.reaped = self._reap()
+                ending = self._reap_child() if self._parent is None else self._ask(self._parent, last is not None)
+                if ending is None and last is None:
+                    return None
+                self.reaped = ending or last
+                if self._parent is not None:
+                    self._parent.forget()
         self._kill_strays()
         return self.reaped
 
-    def _reap(self) -> Ending:
-        if self._told is not None:
-            self._kill_group(reserved=False)
-            ending = self._told()
-            if ending is None:
-                status = status_of(self.pidfd)
-                ending = Ending() if status is None else ending_of(status)
-            return ending
-        return self._reap_child()
+    def when_told(self, tell: Callable[[], object]) -> bool:
+        """Call `tell` when `try_reap` knows more; False where nobody says when. Watcher's thread."""
+        return self._parent is not None and self._parent.when_told(tell)
 
-    def _reap_child(self) -> Ending:
-        status: int | None = None
-        usage = None
+    def _ask(self, parent: Parent, at_last: bool) -> Ending | None:
+        """Ask the parent, and where it does not answer in time the kernel, which knows less."""
+        self._kill_group(reserved=False)
+        ending = parent.ending()
+        if ending is not None or not at_last:
+            return ending
+        status = status_unreaped(self.pid)
+        if status is not None and self._signal(0):  # so its number was not another's
+            return ending_of(status)
+        return self._kept()
+
+    def _kept(self) -> Ending | None:
+        """How it ended, as the kernel keeps it; None where it has not said yet."""
+        try:
+            status = status_of(self.pidfd)
+        except LookupError:
+            return Ending()
+        return None if status is None else ending_of(status)
+
+    def _reap_child(self) -> Ending | None:
         self._kill_group(reserved=is_child(self.pid))
         try:
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
-            pass  # the kernel or another part of this program has reaped it
-        if status is None:
-            status = status_of(self.pidfd)
-        if status is None:
-            return Ending()
-        if usage is None:
-            return ending_of(status)
+            return self._kept()  # the kernel or another part of this program has reaped it
         scale = 1 if sys.platform == "darwin" else 1024
         return ending_of(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
 

@@ -21,7 +21,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 assert sys.platform == "linux"
@@ -29,7 +28,7 @@ assert sys.platform == "linux"
 import resource
 
 from cloister.levels.process_posix import Process
-from cloister.levels.template_process_linux import MAX_SPARES, Birth, Template, begin
+from cloister.levels.template_process_linux import MAX_SPARES, Birth, Guest, Template, begin
 from cloister.pipes.duplex import LaneEnd
 from cloister.pipes.page import Page
 
@@ -153,8 +152,8 @@ def fork(like: Likeness, keep: int | None) -> tuple[Process, Page, LaneEnd] | No
         return None
     template.guests.add(spare.number)
     wiring = spare.wiring
-    told = partial(template.ending, spare.number)
-    return Process(spare.pid, spare.pidfd, wiring.control, wiring.output, told), wiring.page, wiring.lane
+    parent = Guest(template, spare.number)
+    return Process(spare.pid, spare.pidfd, wiring.control, wiring.output, parent), wiring.page, wiring.lane
 
 
 def refill() -> None:
