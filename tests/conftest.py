@@ -17,6 +17,7 @@ import pytest
 
 from tests import leaks
 from tests.guests import begin_template, end_templates
+from tests.guests import by_exec as by_exec  # a fixture
 from tests.guests import kind_of_start as kind_of_start  # a fixture
 
 # The same examples every time: a red suite is red for everybody. HYPOTHESIS_PROFILE=explore looks for new ones.

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["begin_template", "end_templates", "kind_of_start"]
+__all__ = ["begin_template", "by_exec", "end_templates", "kind_of_start"]
 
 _FORKED = {"aio", "conformance", "contexts", "executor", "lanes", "objects"}
 """The areas whose guests are forked."""
@@ -55,6 +55,12 @@ def kind_of_start(request: pytest.FixtureRequest, ground_of_the_run: Path) -> It
             patch.setattr(template_process_linux, "MAX_SPARES", 0)
         yield
     end_templates()
+
+
+@pytest.fixture
+def by_exec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the guests of this test by exec, whatever was decided: a template, and its spares, have what it counts."""
+    monkeypatch.setenv("CLOISTER_TEMPLATE", "0")
 
 
 def begin_template() -> object:

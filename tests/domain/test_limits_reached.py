@@ -55,6 +55,7 @@ for domain in living:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux counts descriptors in /proc/self/fd")
+@pytest.mark.usefixtures("by_exec")
 def test_domain_takes_few_descriptors_and_no_thread(make: Make) -> None:
     """S34: ten domains that have answered a call take at most eight descriptors each, and no thread of this process."""
 
@@ -74,6 +75,7 @@ def test_domain_takes_few_descriptors_and_no_thread(make: Make) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may become a user with no process")
+@pytest.mark.usefixtures("by_exec")
 def test_no_process_left_is_a_clear_error_and_the_others_go_on() -> None:
     """Where RLIMIT_NPROC is reached a start is StartFailed, with the numbers; others answer, an end makes room."""
     done = subprocess.run(

@@ -351,6 +351,7 @@ def test_the_same_from_an_event_loop(level: str, modules: None) -> None:
     assert asyncio.run(main()) == (12, 6, [0, 1, 2], 3.0)
 
 
+@pytest.mark.usefixtures("by_exec")
 def test_thirty_in_a_row_leave_nothing(level: str, modules: None) -> None:
     """S48: threads and descriptors are flat over many domains, and everything of one is freed."""
     dead: list[weakref.ref[Any]] = []

@@ -23,6 +23,7 @@ from pathlib import Path
 from cloister.domain.domain import Domain
 from cloister.domain.setup import Setup
 from cloister.errors import CloisterError, DomainCrashed, DomainUnloaded, StartFailed
+from cloister.levels import template
 from cloister.objects.marks import share
 from cloister.report import Reason
 
@@ -161,7 +162,8 @@ class Usage:
 
     @classmethod
     def now(cls) -> Usage:
-        """Look, when the threads that end by themselves have ended."""
+        """Look, when the threads that end by themselves have ended, and without templates, which stay on purpose."""
+        template.close_all()
         deadline = time.monotonic() + 5
         while threading.active_count() > 1 and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -27,7 +27,6 @@ LANE_PATIENCE_S = 1.0
 
 def ended(life: Life, name: str) -> BaseException:
     """What a caller is told whose lane has failed: waits, for a bounded time, until the report is there."""
-    life.draws_near()
     for seconds in ending(life, name):
         life.moments.wait_known(seconds)
     return life.error()

@@ -31,8 +31,6 @@ STATUS_S = 0.25
 moment later. What is not known then stays unknown."""
 LET_GO_S = 0.001
 """How long whoever was in a call has this interpreter for itself, before a domain that has crashed is let go of."""
-NEAR_S = 0.02
-"""For how long it stays true what was asked when the end drew near."""
 _POLL_S = 0.02
 _STATUS_POLL_S = 0.001
 
@@ -45,8 +43,6 @@ class End:
         self._noticed = 0.0
         """When it was first seen that the process has ended; 0: not yet."""
         self._gone = False
-        self._oom_kills = 0.0, 0
-        """When it was last asked how many processes the kernel has killed for memory, and its answer."""
 
     def watch(self) -> None:
         """Notice it from now on, and let it come where the domain is not ready in time."""
@@ -119,14 +115,6 @@ class End:
             self._come()
         else:
             self._life.at(time.monotonic() + _POLL_S, self._poll)
-
-    def draws_near(self) -> None:
-        """A lane has ended under a call, so most often the process has. A caller's thread.
-
-        The watcher hears of it a moment later. What it would have to ask the kernel then is asked here meanwhile.
-        """
-        if not self._life.inside and self._life.doom is None:
-            self._oom_kills = time.monotonic(), diagnosis.oom_kills()
 
     def hurry(self) -> None:
         """Somebody waits until nothing is left. Any thread."""
@@ -205,8 +193,7 @@ class End:
             life.output.finish(index, fd)
         if life.inside and life.inside.failure:
             life.output.tail.append(life.inside.failure)
-        asked, kills = self._oom_kills
-        oom = diagnosis.killed_for_memory(ending, life.oom_kills, kills if time.monotonic() - asked < NEAR_S else None)
+        oom = diagnosis.killed_for_memory(ending, life.oom_kills)
         reason, code, detail = diagnosis.reason(life.doom, life.last_words, ending, oom)
         wanted = reason is not Reason.UNLOADED
         return Report(

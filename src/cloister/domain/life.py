@@ -254,10 +254,6 @@ class Life:
         """Wait for the end; False where it has not come in time."""
         return self.foreign or self.moments.wait_ended(timeout)
 
-    def draws_near(self) -> None:
-        """A lane has ended under a call, as they do when the guest ends."""
-        self._end.draws_near()
-
     def _wait_gone(self, timeout: float) -> None:
         self._end.hurry()
         if not self.wait_ended(timeout):

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from cloister import Domain
+from cloister.levels import template
 
 __all__ = ["Before", "found", "look"]
 
@@ -47,8 +48,9 @@ def found(before: Before, pids: Collection[int], folders: Collection[Path]) -> l
     """A line for each thing that is left over, after `PATIENCE` at most; empty where nothing is.
 
     `pids` are the processes of the domains, which must be gone; any other child of this process must be gone as well.
-    `folders` were made by the demo, and must be gone.
+    `folders` were made by the demo, and must be gone. Templates stay for further domains on purpose; they are ended.
     """
+    template.close_all()
     deadline = time.monotonic() + PATIENCE
     while (left := _found(before, pids, folders)) and time.monotonic() < deadline:
         gc.collect()  # what only a reference cycle holds is not left over
