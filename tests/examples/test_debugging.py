@@ -134,7 +134,6 @@ def test_coverage_counts_the_lines_that_ran_in_a_domain(tmp_path: Path) -> None:
     pytest.importorskip("coverage")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     environment["COVERAGE_FILE"] = str(tmp_path / "data")
-    environment["CLOISTER_TEMPLATE"] = "0"  # as the page says
     coverage = [sys.executable, "-m", "coverage"]
     printed = ""
     for command in (["run", "--rcfile", "coverage.ini", "covered.py"], ["combine", "-q"], ["json", "-q", "-o", "-"]):
