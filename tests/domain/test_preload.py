@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cloister
-from cloister.domain import events
+from cloister.domain import end, events
 from cloister.domain.domain import Domain
 from cloister.domain.setup import Setup
 from cloister.errors import DomainCrashed, StartFailed
@@ -103,6 +103,51 @@ def test_end_of_a_forked_guest_is_exact(
     assert report.cpu_seconds is not None
     assert report.peak_memory
     wait_until(lambda: not is_running(child))
+
+
+@pytest.fixture
+def stopped(make: Make) -> Iterator[tuple[Domain, int]]:
+    """A domain whose template stands still, and the pid of that."""
+    domain = make("forked", setup=warm("troubles", spares=0))
+    mother = parent(domain)
+    os.kill(mother, signal.SIGSTOP)
+    try:
+        yield domain, mother
+    finally:
+        os.kill(mother, signal.SIGCONT)
+
+
+def test_template_that_stands_still_holds_up_no_other_end(
+    make: Make, stopped: tuple[Domain, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S08: while nobody tells how one guest ended, the ends of others are told; its own is complete when it is."""
+    domain, mother = stopped
+    monkeypatch.setattr(end, "STATUS_S", 30)
+    waiting = domain.submit("troubles:segfault")
+    assert domain.pid is not None
+    wait_until(lambda: domain._life.process.has_ended())
+    with pytest.raises(DomainCrashed) as caught:
+        make("other", setup=Setup(path=[MODULES], template=False)).call("troubles:exit_at_once", 4)
+    assert caught.value.report.exit_code == 4
+    assert not waiting.done()
+    os.kill(mother, signal.SIGCONT)
+    with pytest.raises(DomainCrashed) as caught:
+        waiting.result(30)
+    assert caught.value.report.signal == signal.SIGSEGV
+    assert caught.value.report.cpu_seconds is not None
+
+
+@pytest.mark.parametrize(("target", "code", "number"), [("exit_at_once", 3, None), ("segfault", None, signal.SIGSEGV)])
+def test_end_is_exact_where_the_template_never_tells(
+    stopped: tuple[Domain, int], monkeypatch: pytest.MonkeyPatch, target: str, code: int | None, number: int | None
+) -> None:
+    """S08: after a bounded time the kernel is asked how a guest ended whose parent has not said; what it used is lost."""
+    domain, _ = stopped
+    monkeypatch.setattr(end, "STATUS_S", 0.05)
+    with pytest.raises(DomainCrashed) as caught:
+        domain.call(f"troubles:{target}", *([] if code is None else [code]))
+    report = caught.value.report
+    assert (report.exit_code, report.signal, report.cpu_seconds) == (code, number, None)
 
 
 def test_guests_outlive_their_template_which_is_replaced(make: Make) -> None:

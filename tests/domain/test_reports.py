@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 
 import pytest
 
+from cloister.domain import diagnosis
 from cloister.domain.diagnosis import reason
 from cloister.levels.ending_posix import Ending
 from cloister.report import Reason, Report
@@ -54,6 +57,19 @@ def test_kill_for_memory_is_told_from_other_kills() -> None:
     """S08: SIGKILL while the kernel killed for memory is `out of memory`; another signal is itself even then."""
     assert reason(None, None, KILLED, True)[0] is Reason.OUT_OF_MEMORY
     assert reason(None, None, CRASHED, True)[0] is Reason.SIGNAL
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/vmstat"), reason="Linux counts there whom it has killed for memory")
+def test_count_of_kills_is_found_wherever_the_line_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number is that of the line, whether it stands where it stood before, near that, or anywhere."""
+    text = Path("/proc/vmstat").read_text()
+    if "\noom_kill " not in text:
+        pytest.skip("this kernel does not count them")
+    line = text.index("\noom_kill ")
+    for place in (0, line, line - 5, line + 5, line - 255, line + 255, len(text), 10**6):
+        monkeypatch.setattr(diagnosis, "_line_at", max(place, 0))
+        assert diagnosis._oom_kills() >= int(text[line:].split()[1])
+        assert abs(diagnosis._line_at - line) < 100
 
 
 def test_status_that_is_lost_is_unknown_and_says_why() -> None:

@@ -135,6 +135,8 @@ def _oom_kills() -> int:
     """Only the part of the file is asked for in which the line was the last time: the whole takes three times as long,
     and this is on the way to the error of a crash."""
     global _line_at
+    if sys.platform == "win32":
+        return 0
     try:
         file = os.open("/proc/vmstat", os.O_RDONLY)
     except OSError:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["End"]
 
-STATUS_S = 0.25
+STATUS_S = 0.5
 """How long it may take to learn how a process ended that has ended: a template has to tell it, or the kernel does a
 moment later. What is not known then stays unknown."""
 LET_GO_S = 0.001
