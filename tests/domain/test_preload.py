@@ -141,7 +141,7 @@ def test_template_that_stands_still_holds_up_no_other_end(
 def test_end_is_exact_where_the_template_never_tells(
     stopped: tuple[Domain, int], monkeypatch: pytest.MonkeyPatch, target: str, code: int | None, number: int | None
 ) -> None:
-    """S08: after a bounded time the kernel is asked how a guest ended whose parent does not say; its figures are lost."""
+    """S08: after a bounded time the kernel is asked how a guest ended whose parent does not say; no figures then."""
     domain, _ = stopped
     monkeypatch.setattr(end, "STATUS_S", 0.05)
     with pytest.raises(DomainCrashed) as caught:
