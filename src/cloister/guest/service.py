@@ -14,7 +14,7 @@ import types
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.guest import allocations, loaded, loads, local, lookups, raised
+from cloister.guest import allocations, loaded, local, raised
 from cloister.guest.coroutines import is_coroutine
 from cloister.guest.interrupts import Interrupted, StopRequested
 from cloister.guest.program import run_file, run_function, run_program
@@ -110,8 +110,12 @@ class Service:
         """Ask the host for what is not found here (``lookups``), tell it of loaded modules (``modules``) and of raised
         exceptions (``raised``)."""
         if "lookups" in what:
+            from cloister.guest import lookups  # not before it is wanted: it loads a part of importlib, as `loads` does
+
             lookups.watch_lookups(self.peer)
         if "modules" in what:
+            from cloister.guest import loads
+
             loads.watch_loads(lambda name, file: self.peer.report_event("module_loaded", [name, file]))
         if "raised" in what:
             raised.watch_raised(lambda described: self.peer.report_event("raised", list(described)))

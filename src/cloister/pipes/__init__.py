@@ -12,11 +12,15 @@ is in `cloister.aio`. Start reading at `pipe`; the files from the top down:
 
 from __future__ import annotations
 
-from cloister.pipes.framing import DEFAULT_MAX_MESSAGE, FramingName
-from cloister.pipes.names import Style
-from cloister.pipes.pipe import Pipe, connect, from_fd, pair
-from cloister.pipes.server import PipeServer
-from cloister.pipes.transport import Peer, Received
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloister.pipes.framing import DEFAULT_MAX_MESSAGE, FramingName
+    from cloister.pipes.names import Style
+    from cloister.pipes.pipe import Pipe, connect, from_fd, pair
+    from cloister.pipes.server import PipeServer
+    from cloister.pipes.transport import Peer, Received
 
 __all__ = [
     "DEFAULT_MAX_MESSAGE",
@@ -30,3 +34,28 @@ __all__ = [
     "from_fd",
     "pair",
 ]
+
+_HOMES = {
+    "DEFAULT_MAX_MESSAGE": "framing",
+    "FramingName": "framing",
+    "Peer": "transport",
+    "Pipe": "pipe",
+    "PipeServer": "server",
+    "Received": "transport",
+    "Style": "names",
+    "connect": "pipe",
+    "from_fd": "pipe",
+    "pair": "pipe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name at its first use: a guest, which has nameless pipes alone, loads nothing of the others."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
