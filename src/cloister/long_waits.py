@@ -33,8 +33,11 @@ _numbers = itertools.count(1)
 _told: dict[int, LongWait] = {}
 
 
-def connect(tell: Callable[..., None]) -> None:
-    """Begin: `tell` tells the host of a wait, with number, strand, holders and which turn, or that one is over."""
+def connect(tell: Callable[..., None] | None) -> None:
+    """Begin: `tell` tells the host of a wait, with number, strand, holders and which turn, or that one is over.
+
+    None: nobody is told.
+    """
     global _tell
     _tell = tell
 

@@ -2,7 +2,7 @@
 
 `main` is the program of a guest. In order: its descriptors, the lifeline, the fault handler, a greeting, the set-up,
 the control thread with its beats, the initializer, ready; then the main thread serves lanes until the host says stop.
-A guest that a template has forked joins in at `serve`, with its descriptors in place.
+A guest that a template has forked joins in at `Guest.come_up`, with its descriptors in place; it has greeted before.
 An end by itself is announced with its last words, so that the report can say why.
 """
 
@@ -28,7 +28,6 @@ from cloister.guest.coroutines import is_coroutine
 from cloister.guest.host import HostPeer
 from cloister.guest.interrupts import MainThread, StopRequested
 from cloister.guest.logs import ForwardingHandler
-from cloister.guest.rehearsal import rehearse
 from cloister.guest.service import NAMESPACE, Service
 from cloister.guest.shared import SharedServing
 from cloister.guest.tasks import Tasks
@@ -43,8 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cloister.guest.threads import Threads
+    from cloister.lanes.conversation import Conversation
 
-__all__ = ["EXIT_FAILED", "Guest", "find_modules", "main", "serve", "use_utf8"]
+__all__ = ["EXIT_FAILED", "Guest", "find_modules", "main", "make", "serve", "use_utf8"]
 
 EXIT_FAILED = 1
 """The exit code of a guest that failed to start, or that an exception ended."""
@@ -77,7 +77,8 @@ def serve() -> NoReturn:
         raise NotImplementedError
     control, guest = make()
     control.greet()
-    begin(control, guest)
+    guest.come_up(LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER), descriptors.PAGE)
+    departure.leave(forked=False)
 
 
 def make() -> tuple[Control, Guest]:
@@ -96,18 +97,6 @@ def make() -> tuple[Control, Guest]:
     return control, Guest(control, interrupts.install())
 
 
-def begin(control: Control, guest: Guest, forked: bool = False) -> NoReturn:
-    """Be the guest that was made, with its descriptors in place, once the host says which."""
-    page = Page(descriptors.PAGE) if sys.platform == "linux" else None
-    try:
-        setup = control.receive_setup()
-    except EOFError:
-        sys.exit(EXIT_FAILED)
-    guest.take_up(setup, LaneEnd(descriptors.LANE_READER, descriptors.LANE_WRITER), page)
-    guest.run()
-    departure.leave(forked)
-
-
 def use_utf8() -> None:
     """Write UTF-8, line by line, whatever the locale is."""
     for stream in (sys.stdout, sys.stderr):
@@ -121,6 +110,8 @@ class Guest:
         self, control: Control, main: MainThread, threads: Threads | None = None, namespace: str = NAMESPACE
     ) -> None:
         """`namespace` is the name of the module of `exec`."""
+        self.forked = False
+        """A template has made it, where the modules of `Setup.preload` were imported before."""
         self._control, self._main = control, main
         self._setup: dict[str, Any] = {}
         self._domain = local.Place()
@@ -140,9 +131,22 @@ class Guest:
         self._peer.expect(0)
         self._lanes.put(_Offer(0, first))
 
-    def rehearse(self) -> None:
-        """Serve calls of no host, so that this guest and its siblings are quick from their first call on."""
-        rehearse(self._peer, self._main)
+    def come_up(self, first: LaneEnd, page: int) -> None:
+        """Be a guest of the process level, once the host says which, until it says stop. `page` is a descriptor.
+
+        Raises whatever ends it before, SystemExit too.
+        """
+        shared = Page(page) if sys.platform == "linux" else None
+        try:
+            setup = self._control.receive_setup()
+        except EOFError:
+            sys.exit(EXIT_FAILED)
+        self.take_up(setup, first, shared)
+        self.run()
+
+    def converse(self) -> Conversation:
+        """A conversation as its host has it, to talk to itself with."""
+        return self._peer.converse()
 
     def wait_awake(self) -> None:
         """Start the control thread before the guest knows its domain; it does nothing until then."""
@@ -152,7 +156,10 @@ class Guest:
         control, main = self._control, self._main
         self._enter()
         try:
-            control.start(self._peer, main, self._take_lane, self._stop, self._setup["beat"])
+            control.connect(self._peer, main, self._take_lane, self._stop, self._setup["beat"])
+            if not self.forked or self._runs_code():
+                control.let_go()
+                control.start_thread(self._peer.threads)
             try:
                 self._prepare()
             except Exception as error:
@@ -160,6 +167,8 @@ class Guest:
                 sys.exit(EXIT_FAILED)
             self._domain.notices.serves = True
             control.send(Kind.READY)
+            control.let_go()
+            control.start_thread(self._peer.threads)  # no code of the user's has run, where it was not there before
             if self._loop is not None:
                 self._loop.run()
                 sys.exit(0)  # it has ended by itself, as a program does whose loop ends
@@ -200,7 +209,9 @@ class Guest:
         waits for long."""
         self.hear()
         long_waits.connect(partial(self._control.send, Kind.WAIT))
-        logging.getLogger().setLevel(self._setup["log_level"])
+        root = logging.getLogger()
+        if root.level != self._setup["log_level"]:
+            root.setLevel(self._setup["log_level"])
         self._service.watch(self._setup["watch"])
 
     def hear(self) -> None:
@@ -221,13 +232,23 @@ class Guest:
             while not self._lanes.empty():
                 if (offer := self._lanes.get()) is not None:
                     loop.offer(offer)
-        for name in setup["preload"]:
+        for name in self._to_import():
             preloading.preload(name, alone=setup["shared"])
         if setup["initializer"] is not None:
             target, args = setup["initializer"]
             made = targets.from_plain(target)(*args)
             if is_coroutine(made):
                 self._peer.coroutines.run(made, "initializer")
+
+    def _runs_code(self) -> bool:
+        """Whether code of the user's runs before it serves."""
+        setup = self._setup
+        return setup["initializer"] is not None or setup["main_loop"] is not None or bool(self._to_import())
+
+    def _to_import(self) -> list[str]:
+        """The modules of `Setup.preload` that are to be imported here."""
+        names: list[str] = self._setup["preload"]
+        return [name for name in names if name not in sys.modules] if self.forked else names
 
     def _unhandled(self, where: str, error: BaseException) -> None:
         self._control.send(Kind.EVENT, where, self._peer.describe(error))

@@ -42,9 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Control"]
 
+PYTHON = platform.python_version()
 LANE_TIMEOUT_S = 30.0
 """How long a thread of the guest's own waits for a lane. The host opens one in well under a millisecond."""
-READ_BYTES = 64 * 1024
+READ_BYTES = 8 * 1024
 INSIST_S = 0.01
 """How soon a signal is repeated that has not reached the main thread's call."""
 SOON_S = 0.001
@@ -81,14 +82,19 @@ class Control:
         """Calls of them that import a module, and until when they may."""
         self._look_again_s = SOON_S
         self._begin = threading.Lock()
+        self._begin.acquire()
         """Held until the thread may begin."""
+        self._has_thread = False
         self.thread: threading.Thread | None = None
+        """The thread, where somebody waits for its end."""
+        self._held: list[bytes] | None = None
+        """What is to be sent in one piece; None where everything is sent at once."""
 
     # -- before the thread runs --------------------------------------------------------------------------------------
 
     def greet(self) -> None:
         """Say who this is."""
-        self.send(Kind.HELLO, PROTOCOL_VERSION, VERSION, platform.python_version(), os.getpid())
+        self.send(Kind.HELLO, PROTOCOL_VERSION, VERSION, PYTHON, os.getpid())
 
     def receive_setup(self, kind: Kind = Kind.SETUP) -> dict[str, Any]:
         """Wait for the set-up, or the order to build.
@@ -102,9 +108,24 @@ class Control:
                     raise EOFError
                 setup: dict[str, Any] = self._codec.decode(frame.body, frame.buffers)[0]
                 return setup
+            if self._held is not None and not self._has_more():
+                self.let_go()
             self._fill()
 
-    def start(
+    def feed(self, data: bytes) -> None:
+        """Take in what was read from the channel already."""
+        self._decoder.feed(data)
+
+    def _has_more(self) -> bool:
+        try:
+            self.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # whoever reads will see
+        return True
+
+    def connect(
         self,
         peer: HostPeer,
         main: MainThread,
@@ -112,7 +133,7 @@ class Control:
         stop: Callable[[], None],
         beat_s: float,
     ) -> None:
-        """Start the thread.
+        """Know what there is to serve, and let the thread begin; it is started by `start_thread`, before or after.
 
         `serve` takes a lane that the host has opened, `stop` is told that the host wants this guest to end; `beat_s` is
         the time between two beats.
@@ -129,14 +150,24 @@ class Control:
             self._segments.offer()
         self._notices = local.here().notices
         self._notices.connect(main, partial(self.send, Kind.FAREWELL), partial(self.send, Kind.UNLOAD), peer.threads)
-        if self.thread is None:
-            self.start_thread(peer.threads)
         self._begin.release()
 
     def start_thread(self, threads: Threads) -> None:
-        """Start the thread, which waits for `start`; where there is time for it before."""
-        self._begin.acquire()
-        self.thread = threads.start(self._run, "cloister-control")
+        """Start the thread, unless it is there; it waits for `connect`."""
+        if not self._has_thread:
+            self._has_thread = True
+            self.thread = threads.start_for_good(self._run, "cloister-control")
+
+    def hold(self) -> None:
+        """Keep what is sent, until `let_go` or a wait for the set-up: what belongs together wakes the host once."""
+        self._held = []
+
+    def let_go(self) -> None:
+        """Send what was kept. Idempotent."""
+        with self._sending:
+            held, self._held = self._held, None
+            if held:
+                self._write(b"".join(held))
 
     # -- any thread --------------------------------------------------------------------------------------------------
 
@@ -147,11 +178,18 @@ class Control:
         """
         with self._sending:
             data = b"".join(frames.serialize(kind, self._send_codec.encode([*body])))
-            if len(data) <= MAX_BYTES:
-                try:
-                    self.channel.sendall(data)
-                except OSError:
-                    pass
+            if len(data) > MAX_BYTES:
+                return
+            if self._held is None:
+                self._write(data)
+            else:
+                self._held.append(data)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self.channel.sendall(data)
+        except OSError:
+            pass
 
     def open_lane(self) -> tuple[int, LaneEnd]:
         """Ask the host for a lane of the calling thread's own.

@@ -13,6 +13,8 @@ import sys
 import threading
 import time
 
+from cloister.guest.threads import unseen
+
 __all__ = ["preload"]
 
 PATIENCE_S = 0.5
@@ -43,7 +45,7 @@ def preload(name: str, alone: bool) -> None:
 def _begun_since(before: set[int]) -> list[str]:
     """The threads of Python's that were not there before, but for our own."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    begun = [names.get(ident) for ident in sys._current_frames() if ident not in before]
+    begun = [names.get(ident) for ident in sys._current_frames() if ident not in before | unseen]
     return sorted(
         "a thread without a name" if name is None else f"the thread {name!r}"
         for name in begun

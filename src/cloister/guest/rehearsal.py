@@ -9,36 +9,104 @@ To put the code of all functions that ran side by side, by making it anew, was t
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
+import sys
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister.objects import targets
+from cloister import long_waits
+from cloister.guest.boot import Guest
+from cloister.guest.control import Control
+from cloister.guest.interrupts import MainThread
+from cloister.objects import commons, targets
 from cloister.pipes.duplex import lane_pair
-from cloister.wire.messages import SERVICE
+from cloister.pipes.page import Page
+from cloister.wire import frames
+from cloister.wire.messages import SERVICE, Kind
+from cloister.wire.values import Codec
 
 if TYPE_CHECKING:
-    from cloister.guest.host import HostPeer
-    from cloister.guest.interrupts import MainThread
+    from cloister.guest.threads import Threads
 
 __all__ = ["rehearse"]
 
-CALLS: Final = 24
+TIMES: Final = 16
 """Python rewrites code that has run eight times, and looks for what suits it a few times more."""
+CALLS: Final = 4
+"""How often each call is made each time."""
+_NAMESPACE: Final = "__cloister_rehearsal__"
 
 
-def rehearse(peer: HostPeer, main: MainThread) -> None:
-    """Serve calls on a lane whose other end is held here."""
-    host, guest = lane_pair()
-    conversation = peer.converse()
-    calls: list[tuple[str, tuple[Any, ...]]] = [
-        ("call", (targets.to_plain("os:getpid", targets.VERSION), [], {})),
-        ("ping", ()),
-    ]
-    for _ in range(CALLS):
-        for name, args in calls:
-            for piece in conversation.ask(SERVICE, name, args, None):
-                os.write(host.writer, piece)
-    os.close(host.writer)
-    peer.expect(0)
-    peer.serve_lane(0, guest, main)  # until the end of what was written
-    os.close(host.reader)
+def rehearse() -> None:
+    """Be a guest of nobody, from the fork to the end, some times over."""
+    after_fork = (getattr(threading, "_after_fork", None), getattr(logging, "_after_at_fork_child_reinit_locks", None))
+    for _ in range(TIMES):
+        for hook in after_fork:
+            if hook is not None:
+                hook()
+        _come_up_once()
+    sys.modules.pop(_NAMESPACE, None)
+    commons.take_from(None)
+    long_waits.connect(None)
+
+
+class _Control(Control):
+    """A control channel without a thread."""
+
+    def start_thread(self, threads: Threads) -> None:
+        """Do what the thread begins with; the main thread ends when its lane does."""
+        self._beat()
+        self._stop()
+
+
+class _Guest(Guest):
+    """A guest that hears nothing of what is logged or raised."""
+
+    def hear(self) -> None:
+        """What is heard is heard for good."""
+
+
+def _come_up_once() -> None:
+    host, channel = socket.socketpair()
+    mine, its = lane_pair()
+    _, page = Page.create()
+    with host, channel:
+        host.send(b"".join(frames.serialize(Kind.SETUP, Codec().encode([_setup()]))))
+        control = _Control(channel)
+        control.hold()
+        control.greet()
+        guest = _Guest(control, MainThread(), namespace=_NAMESPACE)
+        guest.forked = True
+        conversation = guest.converse()
+        for _ in range(CALLS):
+            for name, args in (("call", (targets.to_plain("os:getpid", targets.VERSION), [], {})), ("ping", ())):
+                for piece in conversation.ask(SERVICE, name, args, None):
+                    os.write(mine.writer, piece)
+        os.close(mine.writer)
+        guest.come_up(its, page)  # until the end of what was written
+    os.close(mine.reader)
+    os.close(page)
+
+
+def _setup() -> dict[str, Any]:
+    """As a host sends it to a domain of which it wants nothing."""
+    return {
+        "name": "rehearsal",
+        "id": 1,
+        "path": list(sys.path),
+        "search": [],
+        "cwd": None,
+        "config": {},
+        "base": "",
+        "main_loop": None,
+        "preload": ["sys"],
+        "shared": True,
+        "in_use": None,
+        "initializer": None,
+        "beat": 1.0,
+        "log_level": logging.getLogger().level,
+        "cloudpickle": None,
+        "watch": [],
+    }

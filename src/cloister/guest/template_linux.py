@@ -16,16 +16,12 @@ order                                      the first message: what to import, an
 to the host                                what it means
 =========================================  =========================================================================
 ``ready``                                  all is imported; or ``failed`` and why, and then it ends
-``born``, number, pid                      said by the guest itself, with a pidfd, when it has a session of its own. Or
-                                           ``unborn``, number, errno
+``born``, number, pid                      with a pidfd; or ``unborn``, number, errno
 ``ended``, number, status, seconds, bytes  on the second socket: how a guest ended, with its CPU time and peak memory
 =========================================  =========================================================================
 
-What a guest serves with is made before the fork, by `boot.make`, and has been in use (`rehearsal`): a page that a guest
-writes is copied, which takes 4 µs and its share of memory, and writing is what Python does to all that it looks at.
-A guest that was born makes itself ready for all that it can do without a name. Then, on its control channel, come a
-length and one more value, with the working folder; from there on it goes on as any guest does, in `boot`. What a fork
-must not share is put right in `afresh`.
+What a guest serves with is made before the fork, by `boot.make`, and has been in use (`rehearsal`). What happens after
+the fork is in `newborn_linux`; what a fork must not share is put right in `afresh`.
 
 It ends when the host closes the first socket and its guests have ended, or when nobody has needed it for a while. It
 kills a guest's group before it lets the kernel forget the guest, so that the group's number is nobody else's.
@@ -35,44 +31,34 @@ from __future__ import annotations
 
 import gc
 import os
-import platform
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cloister.guest import afresh, boot, departure, descriptors, lifeline, local, preloading
+from cloister.guest import afresh, boot, departure, descriptors, filling, lifeline, local, preloading, rehearsal
+from cloister.guest.newborn_linux import PLACES, Newborn
 from cloister.wire.values import Codec
 
 assert sys.platform == "linux"
 
 import fcntl
 
-__all__ = ["BIRTH_HEADER", "LATER_S", "MAX_PACKET", "REPORTS", "REQUESTS", "main"]
+__all__ = ["LATER_S", "MAX_PACKET", "REPORTS", "REQUESTS", "main"]
 
 REQUESTS: Final = descriptors.CONTROL
 REPORTS: Final = descriptors.LANE_READER
 """Where a template finds its two sockets."""
-PLACES: Final = (
-    descriptors.CONTROL,
-    descriptors.LANE_READER,
-    descriptors.LANE_WRITER,
-    1,
-    2,
-    descriptors.PAGE,
-)
-"""Where a guest has the descriptors that come with the wish for it."""
 MAX_PACKET: Final = 128 * 1024
-"""Bytes of one message."""
-BIRTH_HEADER: Final = struct.Struct("!I")
-"""The length of what a guest is told at its birth; the descriptors come with it."""
+"""Bytes of the order, and of what is said to the host."""
+MAX_WISH: Final = 4096
+"""Bytes of any other message of the host."""
 LATER_S: Final = 0.02
 """How long it must have been quiet before a spare is forked: who has just started a guest waits for its answer."""
 MAX_SHOWN: Final = 16 * 1024
@@ -86,8 +72,10 @@ def main() -> None:
     import faulthandler  # noqa: F401 - each guest needs it; not where this file is loaded: a sub-interpreter refuses it
 
     template = _Template()
-    if template.prepare() and template.serve():
-        boot.begin(template.control, template.guest, forked=True)
+    wish = template.serve() if template.prepare() else None
+    if wish is not None:
+        template.newborn.live(wish.fds, wish.later)
+        departure.leave(forked=True)
     os._exit(0)  # the exit hooks of what was imported belong to the guests
 
 
@@ -97,6 +85,7 @@ class _Wish:
 
     number: int
     fds: list[int]
+    later: bool
 
     def close(self) -> None:
         for fd in self.fds:
@@ -107,29 +96,33 @@ class _Template:
     def __init__(self) -> None:
         os.closerange(descriptors.FIRST_FREE, os.sysconf("SC_OPEN_MAX"))
         os.set_inheritable(descriptors.LIFELINE, False)
-        self._requests, self._reports = _socket(REQUESTS), _socket(REPORTS)
+        requests, reports = _moved(REQUESTS), _moved(REPORTS)
+        # A fork closes all of them at once, and forgets these two objects: it does nothing to them any more.
+        self._requests, self._reports = socket.socket(fileno=requests), socket.socket(fileno=reports)
         self._reports.setblocking(False)
         # What is imported may open files: these numbers belong to the guests.
         for fd in range(descriptors.CONTROL, descriptors.FIRST_FREE):
             if fd != descriptors.LIFELINE:
                 os.dup2(0, fd, inheritable=False)
-        channel, self._unused = socket.socketpair()
+        channel, unused = socket.socketpair()
         os.dup2(channel.fileno(), descriptors.CONTROL, inheritable=False)  # until a guest has its own there
         channel.close()
-        self._tie = lifeline.tie(os.dup(descriptors.LIFELINE))
+        _moved(unused.detach())
+        _moved(lifeline.tie(os.dup(descriptors.LIFELINE)))
         self._later: deque[_Wish] = deque()
         self._children: dict[int, int] = {}
         """The numbers of the guests that were forked, by pid."""
         self._endings: deque[list[Any]] = deque()
         """How guests have ended, until it is told: the socket takes some hundreds, and the host may be slow."""
-        self._spoken: tuple[bytes, bytes] = (b"", b"")
         self._wake_reader, self._wake_writer = (_moved(fd) for fd in os.pipe())
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
+        self._own = range(requests, self._wake_writer + 1)
+        """Its own descriptors, which have numbers in a row: nothing was imported yet."""
 
     def prepare(self) -> bool:
         """Import what the host orders; False where that can't be, or where there is no host any more."""
-        order = self._receive()[0]
+        order = self._receive(MAX_PACKET)[0]
         if order is None:
             return False
         local.enter(local.Place("", -1))
@@ -149,21 +142,24 @@ class _Template:
             _send(self._requests, ["failed", f"{type(error).__name__}: {error}"[:1000]])
             return False
         sys.path[:] = before  # each guest finds its own
-        platform.python_version()  # 0.2 ms, the first time
         afresh.begin()  # 50 ms with numpy.random, the first time
-        self.control, self.guest = boot.make()
-        self.guest.rehearse()
-        self.guest.hear()
-        self._spoken = (_taken(1), _taken(2))
+        rehearsal.rehearse()
+        local.enter(local.Place("", -1))
+        control, guest = boot.make()
+        guest.hear()
+        self.newborn = Newborn(control, guest, self._own)
+        self.newborn.rehearse()
+        self.newborn.spoken = (_taken(1), _taken(2))
         gc.collect()
         departure.note_files()
+        self._filling = filling.fill()
         gc.freeze()  # a collection in a guest touches none of it, so that its pages stay shared
-        self._handler = signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         return _send(self._requests, ["ready"])
 
-    def serve(self) -> bool:
-        """Serve the host. Returns True in a guest, and False when it is to end."""
+    def serve(self) -> _Wish | None:
+        """Serve the host. Returns in a guest with what was wished for, and with None when it is to end."""
         poll = select.poll()
         poll.register(self._wake_reader, select.POLLIN)
         poll.register(self._requests, select.POLLIN)
@@ -171,7 +167,7 @@ class _Template:
         leaving = False
         while True:
             if leaving and not self._children and not self._endings:
-                return False
+                return None
             wait = None if leaving else LATER_S if self._later else self._idle_s
             ready = {fd for fd, _ in poll.poll(None if wait is None else wait * 1000)}
             if self._wake_reader in ready:
@@ -180,53 +176,57 @@ class _Template:
             wishes: list[_Wish] = []
             if self._requests.fileno() in ready:
                 asked = time.monotonic()
-                message, received = self._receive()
+                message, received = self._receive(MAX_WISH)
                 if message is None:
                     poll.unregister(self._requests)
                     leaving = True
-                    self._forget_wishes()
+                    self._forget_wishes([])
                 elif message[0] == "hurry":
                     wishes, self._later = list(self._later), deque()
                 elif message[0] == "fork" and received:
-                    wish = _Wish(message[1], received)
-                    if message[2]:
+                    wish = _Wish(message[1], received, bool(message[2]))
+                    if wish.later:
                         self._later.append(wish)
                     else:
                         wishes.append(wish)
             elif not ready and self._later:
                 wishes.append(self._later.popleft())
             elif not (ready or self._children or self._endings) and time.monotonic() - asked >= self._idle_s:
-                return False
+                return None
             for place, wish in enumerate(wishes):
                 if self._fork(wish):
-                    for other in wishes[place + 1 :]:
-                        other.close()
-                    return True
+                    self._forget_wishes(wishes[place + 1 :])
+                    return wish
 
     # -- the template ------------------------------------------------------------------------------------------------
 
-    def _receive(self) -> tuple[Any, list[int]]:
+    def _receive(self, size: int) -> tuple[Any, list[int]]:
         """The next message; None where the host has gone, or does not need this process any more."""
         try:
-            data, received, _, _ = socket.recv_fds(self._requests, MAX_PACKET, len(PLACES), socket.MSG_CMSG_CLOEXEC)
+            data, received, _, _ = socket.recv_fds(self._requests, size, len(PLACES), socket.MSG_CMSG_CLOEXEC)
         except OSError:
             return None, []
         return (Codec().decode(data) if data else None), received
 
     def _fork(self, wish: _Wish) -> bool:
-        """Fork a guest; True in it, once it has its descriptors."""
+        """Fork a guest; True in it."""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # native pools take part in a fork; Python counts their threads
-                pid = os.fork()
+            pid = _fork()
         except OSError as error:
             wish.close()
             _send(self._requests, ["unborn", wish.number, error.errno])
             return False
         if pid == 0:
-            self._become(wish)
             return True
         self._children[pid] = wish.number
+        pidfd = -1
+        try:
+            pidfd = os.pidfd_open(pid)
+            _send(self._requests, ["born", wish.number, pid], [pidfd])
+        except OSError as error:  # no descriptor is left; the guest ends with its control channel
+            _send(self._requests, ["unborn", wish.number, error.errno])
+        if pidfd >= 0:
+            os.close(pidfd)
         wish.close()
         return False
 
@@ -274,79 +274,10 @@ class _Template:
         except KeyError:
             pass  # it was not waited for
 
-    def _forget_wishes(self) -> None:
-        for wish in self._later:
+    def _forget_wishes(self, others: Sequence[_Wish]) -> None:
+        for wish in (*self._later, *others):
             wish.close()
         self._later.clear()
-
-    # -- a guest -----------------------------------------------------------------------------------------------------
-
-    def _become(self, wish: _Wish) -> None:
-        """Be a guest that is ready for all that it can do without a name, and wait for that.
-
-        Ends this process where the host wants none.
-        """
-        os.setsid()
-        pid = os.getpid()
-        pidfd = os.pidfd_open(pid)
-        if not _send(self._requests, ["born", wish.number, pid], [pidfd]):
-            os._exit(0)
-        os.close(pidfd)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if self._handler is None else self._handler)
-        self._forget_wishes()
-        self._requests.close()
-        self._reports.close()
-        self._unused.close()
-        for fd in (self._wake_reader, self._wake_writer, self._tie):
-            os.close(fd)
-        lifeline.tie(descriptors.LIFELINE)
-        for fd, place in zip(wish.fds, PLACES, strict=True):
-            os.dup2(fd, place, inheritable=place in (1, 2))
-        wish.close()
-        afresh.begin()
-        self.control.greet()
-        self.guest.wait_awake()
-        birth, folder = _birth(self.control.channel)
-        os.fchdir(folder)
-        os.close(folder)
-        _adopt(birth)
-        for fd, spoken in enumerate(self._spoken, 1):
-            if spoken:
-                os.write(fd, spoken)
-
-
-def _birth(channel: socket.socket) -> tuple[dict[str, Any], int]:
-    """Wait until the host wants this guest; what it says, and its folder. Ends this process where it never will."""
-    try:
-        data, received, _, _ = socket.recv_fds(channel, BIRTH_HEADER.size, 1, socket.MSG_CMSG_CLOEXEC)
-        while 0 < len(data) < BIRTH_HEADER.size:
-            data += channel.recv(BIRTH_HEADER.size - len(data)) or os._exit(0)
-        if not data or not received:
-            os._exit(0)
-        (left,) = BIRTH_HEADER.unpack(data)
-        body = b""
-        while left > len(body):
-            body += channel.recv(left - len(body)) or os._exit(0)
-    except OSError:
-        os._exit(0)
-    return Codec().decode(body), received[0]
-
-
-def _adopt(birth: Mapping[str, Any]) -> None:
-    """Take over from the host what a process that it starts by exec inherits, and what the key does not hold."""
-    os.umask(birth["umask"])
-    if birth["cpus"] != sorted(os.sched_getaffinity(0)):
-        try:
-            for thread in os.listdir("/proc/self/task"):  # the control thread is there by now
-                os.sched_setaffinity(int(thread), birth["cpus"])
-        except OSError:
-            pass  # they were taken away meanwhile
-    for name, value in birth["variables"].items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def _moved(fd: int) -> int:
@@ -356,8 +287,12 @@ def _moved(fd: int) -> int:
     return moved
 
 
-def _socket(fd: int) -> socket.socket:
-    return socket.socket(fileno=_moved(fd))
+def _fork() -> int:
+    if sys.version_info < (3, 12):
+        return os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # native pools take part in a fork; Python counts their threads
+        return os.fork()
 
 
 def _send(channel: socket.socket, message: list[Any], fds: Sequence[int] = ()) -> bool:

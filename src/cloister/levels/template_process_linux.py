@@ -27,7 +27,8 @@ assert sys.platform == "linux"
 
 from cloister.errors import CloisterError
 from cloister.guest import descriptors
-from cloister.guest.template_linux import BIRTH_HEADER, MAX_PACKET, PLACES, REPORTS, REQUESTS
+from cloister.guest.newborn_linux import BIRTH_HEADER, PLACES
+from cloister.guest.template_linux import MAX_PACKET, REPORTS, REQUESTS
 from cloister.levels import lifeline
 from cloister.levels.ending_posix import Ending, ending_of
 from cloister.levels.process_posix import launch

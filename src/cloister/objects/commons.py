@@ -63,8 +63,11 @@ _ended: deque[Common] = deque()
 _source: Callable[[int], Any] | None = None
 
 
-def take_from(source: Callable[[int], Any]) -> None:
-    """This is a guest: arrays lie in memory that its host has made, as `source` gives it, or None."""
+def take_from(source: Callable[[int], Any] | None) -> None:
+    """This is a guest: arrays lie in memory that its host has made, as `source` gives it, or None.
+
+    Without a source it is none any more.
+    """
     global _source
     _source = source
 
