@@ -11,10 +11,16 @@ from cloister.guest.interrupts import MainThread
 class _Control:
     """A control channel on which the host says stop while the main thread ends a call."""
 
-    def start(self, peer: Any, main: MainThread, *_: object) -> None:
+    def connect(self, peer: Any, main: MainThread, *_: object) -> None:
         main.stopping = True
 
     def send(self, *_: object) -> None:
+        pass
+
+    def let_go(self) -> None:
+        pass
+
+    def start_thread(self, *_: object) -> None:
         pass
 
 

@@ -155,6 +155,7 @@ class GuestPeer(Peer):
                 submitted.begin(lane)
             value = lane.call(target, name, args, kwargs, calling.options_down(limit, name, lane), flags, limit)
             here.told = None  # the guest has done what it was told before
+            self.life.note_answer()
             return value
         finally:
             if submitted is not None:
@@ -247,6 +248,11 @@ class GuestPeer(Peer):
 
     def _acquire(self, limit: float | None) -> CallLane:
         """A lane for the calling thread; waits until the domain is ready, and for a free one where they are limited."""
+        if limit is None and self._rack is None and self.life.serves_soon:
+            with self._lock:
+                first, self._first = self._first, None
+            if first is not None:
+                return first  # what is said on it now is there when the guest begins to read
         self.life.wait_ready(limit)
         if self._rack is None:
             return self._new_lane()

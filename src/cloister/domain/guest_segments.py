@@ -114,7 +114,9 @@ class GuestSegments(Exchange):
     # -- making them -------------------------------------------------------------------------------------------------
 
     def begin(self, length: int = 0) -> None:
-        """Make the ledger, and let the guest have it, unless that was done."""
+        """Make the ledger, and let the guest have it, unless that was done; waits where it is about to be ready."""
+        if not self._able and self._life.serves_soon and not in_loop():
+            self._life.wait_ready(calling.deadline.get())
         with self._lock:
             if self.lender is not None or not self._able or not self.budget or self._closed:
                 return

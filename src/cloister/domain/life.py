@@ -60,6 +60,8 @@ __all__ = ["FLUSH_S", "KILL_S", "Life"]
 
 FLUSH_S = 1.0
 """How long the last lines and events of a domain that is unloaded may take to be shown and handled."""
+REFILL_S = 0.002
+"""How long after a start its template is asked for another spare; whoever has started a guest waits for its answer."""
 MAX_WAITING_WORK = 10_000
 
 _identities = itertools.count(1)
@@ -129,7 +131,6 @@ class Life:
             self.guard.vitals.suspended = True
             self.speaker.send(Kind.BUILD, order)
         watcher.soon(self._attach)
-        template.refill()  # the guest makes itself ready meanwhile
 
     def keep_alive(self, domain: Any) -> None:
         """Let every proxy hold the domain, so that it is not forgotten while one is in use."""
@@ -141,6 +142,17 @@ class Life:
     def ready(self) -> bool:
         """Whether it serves calls."""
         return self.state is State.READY
+
+    @property
+    def serves_soon(self) -> bool:
+        """Whether it was forked, and is ready as soon as it has run some lines of ours: a call need not wait for that,
+        unless this is the thread that would hear of it."""
+        return self.state is State.STARTING and self.process.forked and not (self.foreign or watcher.here)
+
+    def note_answer(self) -> None:
+        """It has answered a call: so it is ready, and that is known in a moment."""
+        if self.serves_soon:
+            self.moments.wait_moved(LANE_PATIENCE_S)
 
     @property
     def over(self) -> bool:
@@ -313,6 +325,8 @@ class Life:
             self.moments.moved()
             self.guard.vitals.began(time.monotonic())
             self.tell(events.Ready(self.name, self.process.pid))  # before `Unloading`, which another thread may begin
+        if self.process.forked:
+            watcher.at(time.monotonic() + REFILL_S, template.refill)
 
     def built(self) -> None:
         """The environment is there and the guest has greeted: the time for its start begins."""

@@ -43,12 +43,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cloister.guest import afresh, boot, departure, descriptors, filling, lifeline, local, preloading, rehearsal
-from cloister.guest.newborn_linux import PLACES, Newborn
 from cloister.wire.values import Codec
 
 assert sys.platform == "linux"
 
 import fcntl
+
+from cloister.guest.newborn_linux import PLACES, Newborn
 
 __all__ = ["LATER_S", "MAX_PACKET", "REPORTS", "REQUESTS", "main"]
 

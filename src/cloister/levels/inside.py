@@ -27,6 +27,7 @@ class Inside:
     """The host's side of one guest in this process. Any thread may enter."""
 
     pidfd = -1
+    forked = False
     output: tuple[int, ...] = ()
     """It writes where this program does."""
 

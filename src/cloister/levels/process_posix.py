@@ -77,6 +77,8 @@ class Process:
         """The host's end of the control channel. Whoever reads and writes it closes it."""
         self.output = output
         """The read ends of its stdout and stderr; they do not block."""
+        self.forked = parent is not None
+        """A template has made it, and it is about to be ready."""
         self.reaped: Ending | None = None
         """How it ended, once that was asked; from then on nothing is sent to its number any more."""
         self._parent = parent
