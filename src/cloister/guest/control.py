@@ -117,6 +117,8 @@ class Control:
         self._decoder.feed(data)
 
     def _has_more(self) -> bool:
+        if sys.platform == "win32":
+            raise NotImplementedError
         try:
             self.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
