@@ -18,7 +18,7 @@ environment:     ## make or refresh .venv
 demo: environment  ## read good, damaged and hostile files, each kind in its own domain; DEMO="--report demo.html"
 	@$(VENV_PYTHON) -m cloister demo $(DEMO)
 
-test:            ## run the suite: on this Python with coverage, then on every other supported one
+test:            ## run the suite: programs on this Python, the library on each supported one, with coverage
 	@$(PYTHON) tools/run_tests.py
 
 check: environment  ## lint, format, types for three platforms, layers, documents

@@ -19,6 +19,7 @@ from tests import leaks
 from tests.guests import begin_template, end_templates
 from tests.guests import by_exec as by_exec  # a fixture
 from tests.guests import kind_of_start as kind_of_start  # a fixture
+from tests.running import pytest_runtest_protocol as pytest_runtest_protocol  # a hook
 
 # The same examples every time: a red suite is red for everybody. HYPOTHESIS_PROFILE=explore looks for new ones.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, print_blob=True)
@@ -72,6 +73,9 @@ def ground_of_the_run() -> Iterator[Path]:
         patch.setenv(leaks.MARK, str(os.getpid()))
         patch.delenv("CLOISTER_RUNTIME_DIR", raising=False)
         patch.setattr(tempfile, "tempdir", None)
+        # The tests are imported by now. What they write themselves is not compiled into files, which would be leaks.
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        patch.setattr(sys, "dont_write_bytecode", True)
         if sys.platform != "win32":
             # One pipe ties all guests of a process to its life. It is made for the first guest, and stays on purpose.
             from cloister.levels import lifeline

@@ -2,8 +2,8 @@
 
 Where a test is not about the start, its guests are forked from a template that stays for the whole run, which takes a
 tenth of the time of a start by exec. It has no spares, so that every guest belongs to the test that wanted it. What
-is about the start, the end, or whole programs, is in areas that are not named here, and there guests are started by
-exec, as they are for a user who says nothing. Where ``CLOISTER_TEMPLATE`` is set, it decides for all tests.
+is about the start, or about whole programs, is named here, and there guests are started by exec, as they are for a
+user who says nothing. Where ``CLOISTER_TEMPLATE`` is set, it decides for all tests.
 
 Guests of a template are alike in their environment; pytest keeps the name of the test there, so it is hidden.
 
@@ -24,14 +24,20 @@ import pytest
 
 __all__ = ["begin_template", "by_exec", "end_templates", "kind_of_start"]
 
-_FORKED = {"aio", "conformance", "contexts", "executor", "lanes", "objects"}
+_FORKED = {
+    *("aio", "conformance", "contexts", "domain", "environments", "executor", "guest", "inspection"),
+    *("lanes", "levels", "objects"),
+}
 """The areas whose guests are forked."""
 
-_TRACED = {"cli", "domain", "environments", "guest", "inspection", "integrations", "levels"}
-"""The areas in which coverage looks into guests, and into programs that tests start."""
+_BY_EXEC = {
+    *("test_creation.py", "test_host_death.py", "test_keyboard_interrupt.py", "test_limits_reached.py"),
+    *("test_kills.py", "test_preload.py", "test_start.py", "test_stop.py", "test_template.py"),
+}
+"""Files of these areas whose guests are started by exec all the same: the start is what they are about."""
 
-_UNTRACED = {"test_unloading.py"}
-"""Files of these areas whose guests interrupt their own calls, and would answer nobody; see above."""
+_TRACED = {"cli", "environments", "guest", "inspection", "integrations", "levels"}
+"""The areas in which coverage looks into guests, and into programs that tests start."""
 
 _DECIDED = "CLOISTER_TEMPLATE" in os.environ
 _WANTED = sys.platform == "linux" and not _DECIDED
@@ -46,9 +52,9 @@ def kind_of_start(request: pytest.FixtureRequest, ground_of_the_run: Path) -> It
     """Say for the tests of one file how their guests begin."""
     area = _area(request.path)
     with pytest.MonkeyPatch.context() as patch:
-        if area not in _TRACED or request.path.name in _UNTRACED:
+        if area not in _TRACED:
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-        if _WANTED and area in _FORKED:
+        if _WANTED and area in _FORKED and request.path.name not in _BY_EXEC:
             from cloister.levels import template_process_linux
 
             patch.setenv("CLOISTER_TEMPLATE", "1")

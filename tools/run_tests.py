@@ -1,6 +1,8 @@
-"""Run the suite: all of it on the first Python with coverage, its core on the newest, and a part of that between.
+"""Run the suite: what belongs to the library on the newest Python, with coverage; its core on the others.
 
-Not here: how environments are made; that is environment.py. The last thing printed is a summary of pytest's.
+What does not depend on the version of Python (house, documents, programs) runs on the first one, which has the tools
+for it. Where there is one Python only, it runs everything. A run in which nothing happens any more is ended, with the
+stack of each thread. Not here: how environments are made; that is environment.py. The last thing printed is a summary.
 
     python3 tools/run_tests.py [arguments of pytest]     with arguments: the first Python only, and no floor
 """
@@ -9,23 +11,30 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from environment import CHECKOUT, EnvironmentFailed, main_environment, other_environment, other_pythons
 
 # House, documents and what is built on the library do not depend on the version of Python.
-NOT_CORE = ["house", "docs", "cli", "examples", "integrations", "peers", "typing"]
+ONCE = ["house", "docs", "cli", "examples", "integrations", "peers", "typing"]
 # What a domain tells of itself, and how it is watched, depends on the kernel and the clock.
-NOT_CORE += [
+NOT_CORE = [
     f"domain/test_{name}.py" for name in "host_death lost_status output reports signs_of_life stops vitals".split()
 ]
-CORE = ["--core", "-m", "not slow", *(f"--ignore=tests/{place}" for place in NOT_CORE)]
 # What is neither the first nor the newest differs from both in how it runs code, threads and coroutines alone.
 NOT_BETWEEN = ["domain", "pipes", "wire", "environments", "inspection"]
+
+PROGRAMS = [f"tests/{place}" for place in ONCE]
+LIBRARY = [f"--ignore=tests/{place}" for place in ONCE]
+CORE = ["--core", "-m", "not slow", *LIBRARY, *(f"--ignore=tests/{place}" for place in NOT_CORE)]
 BETWEEN = [*CORE, *(f"--ignore=tests/{place}" for place in NOT_BETWEEN)]
+COVERED = ["--cov", "--cov-report="]
 
 # Most tests wait for another process much of their time, so there are two workers for each processor. The tests of one
 # file stay together and share its fixtures, and files keep their order: by size, one long test would come last, alone.
@@ -34,55 +43,86 @@ SIDE_BY_SIDE = ["-n", str(min(2 * (os.cpu_count() or 1), 8)), "--dist=loadfile",
 # More failures than these are not the fault of a busy machine.
 MOST_AGAIN = 10
 
-# The floor of the coverage is asked for by itself.
-NO_FLOOR = ["--cov-fail-under=0"]
+# Seconds in which no test begins or ends. A test has 60, so this is none that takes long: it hangs in a place where its
+# limit does not reach, or pytest itself waits for a worker that is gone.
+STILL_S = 180
+HANGS = "tools/run_tests.py: the run HANGS"
+
+# How often that is looked at, and how long a process may take to write its stacks.
+LOOK_S, STACKS_S = 1, 1
+
+CACHE = CHECKOUT / ".cache"
 
 
 def run_everything() -> int:
     """Run the suite on each Python. Return 0 when all of them passed, otherwise 1."""
     begun = time.monotonic()
-    again: list[str] = []
-    worst = _twice("", main_environment(), ["--cov", "--cov-report=term"], [], again)
+    main = main_environment()
     others = other_pythons()
-    newest = max((version for version, python in others.items() if python is not None), default=None)
-    for version, python in others.items():
-        if python is None:
-            print(f"\nPython {_name(version)} is not on this machine; the suite was not run on it.", flush=True)
-    for version, python in others.items():
-        if python is not None:
-            name = f"Python {_name(version)}"
-            core = CORE if version == newest else BETWEEN
-            print(f"\n{name}, {python}:", flush=True)
-            worst = max(worst, _twice(f"{name}: ", other_environment(version, python), core, core, again))
+    found = {version: python for version, python in others.items() if python is not None}
+    for version in others.keys() - found.keys():
+        print(f"\nPython {_name(version)} is not on this machine; the suite is not run on it.", flush=True)
+    # Coverage is cheap on the newest Python. The first one is not in `others`.
+    newest = max(found, default=None)
+    if newest is not None and newest < _version(main):
+        newest = None
+    oldest = min(found, default=None)
+    shutil.rmtree(CACHE / "coverage", ignore_errors=True)
+    suite = _Suite()
+    if newest is None:
+        suite.run("", main, COVERED)
+    else:
+        suite.run("", main, [*COVERED, *PROGRAMS])
+        suite.run("", main, CORE)
+    reporter = main
+    for version, python in found.items():
+        name = f"Python {_name(version)}"
+        interpreter = other_environment(version, python)
+        print(f"\n{name}, {python}:", flush=True)
+        if version == newest:
+            suite.run(f"{name}: ", interpreter, [*COVERED, *LIBRARY])
+            reporter = interpreter
+        else:
+            suite.run(f"{name}: ", interpreter, CORE if newest is None and version == oldest else BETWEEN)
+    failed = max(suite.failed, _report(reporter))
     print(f"\nAll of it took {time.monotonic() - begun:.0f} s.", flush=True)
-    if again:
-        print(
-            f"{len(again)} test(s) FAILED FIRST and passed alone afterwards. Each is a defect, here or in the library:"
-        )
-        print("\n".join(f"  {line}" for line in again), flush=True)
-    return worst
+    if suite.again:
+        print(f"{len(suite.again)} test(s) FAILED FIRST and passed alone afterwards.", flush=True)
+        print("Each is a defect, here or in the library:")
+        print("\n".join(f"  {line}" for line in suite.again), flush=True)
+    return failed
 
 
-def _twice(on: str, interpreter: Path, arguments: list[str], alone: list[str], again: list[str]) -> int:
-    """Run the suite side by side, and what has failed once more, one after the other and without coverage.
+class _Suite:
+    """What has been run up to now: whether anything failed, and what passed only when it ran again, alone."""
 
-    On a busy machine a test of a time-out may fail by the machine's fault. What passes only then is added to `again`,
-    and is told at the very end. Many failures are no accident: they get no second chance.
-    """
-    failed, uncovered = _pytest(interpreter, [*SIDE_BY_SIDE, *arguments])
-    names = _failed() if failed else []
-    if 0 < len(names) <= MOST_AGAIN:
-        print("\nWhat has failed, once more and alone:", flush=True)
-        failed, _ = _pytest(interpreter, ["--last-failed", "--last-failed-no-failures=none", *alone])
-        still = _failed() if failed else []
-        again += [on + name for name in names if name not in still]
-    return max(failed, uncovered)
+    def __init__(self) -> None:
+        self.failed = 0
+        self.again: list[str] = []
+
+    def run(self, on: str, interpreter: Path, arguments: list[str]) -> None:
+        """Run tests side by side, and what has failed once more, one after the other and without coverage.
+
+        On a busy machine a test of a time-out may fail by the machine's fault. What passes only then is told at the
+        very end. Many failures are no accident: they get no second chance, and neither does a run that hung.
+        """
+        notes = CACHE / "pytest/v/cache/lastfailed"
+        notes.unlink(missing_ok=True)  # of another run, with other tests
+        failed = _pytest(interpreter, [*SIDE_BY_SIDE, *arguments])
+        names = _failed(notes) if failed == 1 else []
+        if 0 < len(names) <= MOST_AGAIN:
+            print("\nWhat has failed, once more and alone:", flush=True)
+            alone = [word for word in arguments if word not in COVERED]
+            failed = _pytest(interpreter, ["--last-failed", "--last-failed-no-failures=none", *alone])
+            still = _failed(notes) if failed else []
+            self.again += [on + name for name in names if name not in still]
+        self.failed = max(self.failed, min(failed, 1))
 
 
-def _failed() -> list[str]:
+def _failed(notes: Path) -> list[str]:
     """What has failed in the last run, by pytest's own notes."""
     try:
-        return sorted(json.loads((CHECKOUT / ".cache/pytest/v/cache/lastfailed").read_text()))
+        return sorted(json.loads(notes.read_text()))
     except (OSError, ValueError):
         return []
 
@@ -91,33 +131,97 @@ def _name(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def _pytest(interpreter: Path, arguments: list[str]) -> tuple[int, int]:
-    """Run pytest. Return 1 or 0 for its tests, and 1 or 0 for a coverage below the floor, where that is measured."""
-    # Two runs of one checkout at once must not write into each other's figures.
-    data = CHECKOUT / ".cache" / "coverage"
-    data.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "COVERAGE_FILE": str(data / f"data-{os.getpid()}")}
-    # Hundreds of guests are started; each would compile what it imports, which takes as long as the rest of its start.
-    # What tests write themselves is not compiled into files, which would be taken for leaks.
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+def _version(interpreter: Path) -> tuple[int, int]:
+    words = [str(interpreter), "-c", "import sys; print(*sys.version_info[:2])"]
+    major, minor = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    return int(major), int(minor)
+
+
+def _pytest(interpreter: Path, arguments: list[str]) -> int:
+    """Run pytest. Return 0 when its tests passed, 1 when some failed, and 2 when it was ended because it hung."""
     subprocess.run([str(interpreter), "-m", "compileall", "-q", "src", "tests/modules"], cwd=CHECKOUT, check=False)
+    own = str(os.getpid())
+    # Two runs of one checkout at once must not write into each other's figures.
+    data = CACHE / "coverage" / f"data-{own}-{time.monotonic_ns()}"
+    running = CACHE / "running" / own
+    shutil.rmtree(running, ignore_errors=True)
+    for folder in (data.parent, running):
+        folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "COVERAGE_FILE": str(data), "CLOISTER_TESTS_RUNNING": str(running)}
+    # What is not changed between two runs need not be compiled in each worker; guests do not write, see conftest.py.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    # The floor of the coverage is asked for by itself.
+    command = [str(interpreter), "-m", "pytest", *arguments, "--cov-fail-under=0"]
     try:
-        done = subprocess.run(
-            [str(interpreter), "-m", "pytest", *arguments, *NO_FLOOR], cwd=CHECKOUT, env=environment, check=False
-        )
-        uncovered = 0
-        if "--cov" in arguments:  # the floor is in pyproject.toml; a test that failed must not hide it
-            report = [str(interpreter), "-m", "coverage", "report", "--ignore-errors", "--format=total"]
-            uncovered = subprocess.run(report, cwd=CHECKOUT, env=environment, check=False).returncode
+        # A session of its own: its workers are in it, and all of it can be ended.
+        with subprocess.Popen(command, cwd=CHECKOUT, env=environment, start_new_session=True) as run:
+            try:
+                return _wait(run, running)
+            except KeyboardInterrupt:
+                run.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    run.wait(10)
+                raise
+            finally:
+                if run.returncode is None:
+                    _end(run)
     finally:
-        for file in data.glob(f"data-{os.getpid()}*"):
-            file.unlink(missing_ok=True)
-    # An empty suite (5) is a failure too: it proves nothing.
-    return min(done.returncode, 1), min(uncovered, 1)
+        shutil.rmtree(running, ignore_errors=True)
+
+
+def _wait(run: subprocess.Popen[bytes], running: Path) -> int:
+    """Wait until pytest has ended, or until no test has begun or ended for `STILL_S`; then end it, with its stacks."""
+    seen, since = 0, time.monotonic()
+    while True:
+        try:
+            # An empty suite (5) is a failure too: it proves nothing.
+            return min(abs(run.wait(LOOK_S)), 1)
+        except subprocess.TimeoutExpired:
+            pass
+        now = running.stat().st_mtime_ns  # each test makes a note there while it runs, see conftest.py
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since > STILL_S:
+            print(f"\n{HANGS}: no test has begun or ended for {STILL_S} s. The stacks:", flush=True)
+            names = _stacks(run, running)
+            print(f"\n{HANGS} and was killed. What ran:", *names, sep="\n  ", flush=True)
+            return 2
+
+
+def _stacks(run: subprocess.Popen[bytes], running: Path) -> list[str]:
+    """End a run that hangs, with the stacks of all its threads. Return the tests that ran."""
+    names = {int(note.name): note.read_text() for note in running.iterdir()}
+    if run.pid not in names:  # its workers run the tests: no new ones, and one after the other
+        run.send_signal(signal.SIGSTOP)
+    for pid in [*(names.keys() - {run.pid}), run.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGABRT)  # pytest's faulthandler writes the stacks
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(STACKS_S)
+    _end(run)
+    return list(names.values()) or ["no test"]
+
+
+def _end(run: subprocess.Popen[bytes]) -> None:
+    """End pytest and its workers by force."""
+    run.poll()
+    with suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+
+
+def _report(interpreter: Path) -> int:
+    """Print the coverage of all runs together. Return 1 where it is below the floor, otherwise 0."""
+    environment = {**os.environ, "COVERAGE_FILE": str(CACHE / "coverage" / "data")}
+    coverage = [str(interpreter), "-m", "coverage"]
+    found = [str(file) for file in (CACHE / "coverage").glob("data-*")]
+    subprocess.run([*coverage, "combine", "-q", *found], cwd=CHECKOUT, env=environment, check=False)
+    done = subprocess.run([*coverage, "report", "--ignore-errors"], cwd=CHECKOUT, env=environment, check=False)
+    return min(done.returncode, 1)
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(_pytest(main_environment(), sys.argv[1:])[0] if sys.argv[1:] else run_everything())
+        sys.exit(min(_pytest(main_environment(), sys.argv[1:]), 1) if sys.argv[1:] else run_everything())
     except EnvironmentFailed as error:
         sys.exit(f"tools/run_tests.py: {error}")
