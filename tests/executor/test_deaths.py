@@ -267,8 +267,8 @@ def test_worker_that_is_done_before_its_kill_arrives_is_replaced(make_pool: Make
     pid = pool.submit("chores:pid").result(PATIENCE_S)
     future = pool.submit("chores:call", meet)
     assert begun.wait(PATIENCE_S)
-    for worker in pool._force._workers:
-        worker.doomed = worker.late = True  # as the watcher does, before it kills
+    for worker in pool._force.workers:
+        worker.doomed, worker.late = True, worker.first  # as the watcher does, before it kills
     release.set()
     assert future.result(PATIENCE_S) is True
     assert pool.submit("chores:pid").result(PATIENCE_S) != pid

@@ -102,6 +102,8 @@ class GuestPeer(Peer):
         self._shared: list[SharedLane] = []
         """The shared lane, and beside it those for what a finalizer or a signal handler submits in the middle of a
         `submit`: it may wait for the answer, and the first lane could not go on before."""
+        self._work: SharedLane | None = None
+        """That of a pool's worker; nothing else goes there."""
         self._rack: LaneRack | None = None
         if max_concurrency is not None:
             self._rack = LaneRack(max_concurrency, self._new_lane, name)
@@ -321,12 +323,17 @@ class GuestPeer(Peer):
 
     def _shared_lane(self) -> SharedLane:
         for shared in self._shared:
-            if not shared.busy_here:
+            if shared is not self._work and not shared.busy_here:
                 return shared
         self.life.wait_ready(calling.deadline.get())
-        return uninterrupted(partial(self._open_shared, len(self._shared)))
+        return uninterrupted(partial(self._open_shared, len(self._shared), Role.SHARED))
 
-    def _open_shared(self, known: int) -> SharedLane:
+    def work_lane(self) -> SharedLane:
+        """The lane on which this domain, a worker of a pool, gets its work. Opened before any other, once."""
+        self._work = uninterrupted(partial(self._open_shared, 0, Role.WORK))
+        return self._work
+
+    def _open_shared(self, known: int, role: Role) -> SharedLane:
         """Open one more shared lane, unless another thread has done so since there were so many."""
         with self._lock:
             if len(self._shared) > known:
@@ -349,7 +356,7 @@ class GuestPeer(Peer):
                 guest.close()
                 raise
             self._shared.append(shared)
-            self.life.speaker.hand_over(number, Role.SHARED, 0, guest)
+            self.life.speaker.hand_over(number, role, 0, guest)
             return shared
 
     def _shared_failed(self, cause: BaseException) -> BaseException:

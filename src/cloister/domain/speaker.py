@@ -77,6 +77,10 @@ class Speaker:
         # Also after a signal: where the main thread was held up, another one serves its lane.
         self.send(Kind.CANCEL, lane, number)
 
+    def recall(self, lane: int, numbers: list[int]) -> None:
+        """Ask for work back that has not begun, on the lane of a pool."""
+        self.send(Kind.RECALL, lane, numbers)
+
     def dump(self) -> None:
         """Let the guest write the stacks of all its threads into the page, where it has come far enough for that."""
         if self._life.python:  # before its greeting the signal would end it

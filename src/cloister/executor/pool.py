@@ -38,7 +38,7 @@ class DomainPoolExecutor(Executor):
 
     Workers start when there is work for them. One that dies is replaced, and only the task that it ran fails, with
     `DomainCrashed` and its report. Done-callbacks run on the thread that reads the answers of the worker that did the
-    task; one that waits holds up that worker and no other.
+    task, or where that has more to read, on a thread for callbacks; one that waits holds up no other worker.
     """
 
     def __init__(

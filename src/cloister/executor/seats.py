@@ -51,7 +51,7 @@ def awaited(work: Work, ends: bool) -> Iterator[None]:
     # First the mark, then the look, and whoever gives it to a worker does it the other way round: one sees the other.
     work.expected = True
     waits.expect(work.owner.seats, strand)
-    if work.worker is not None or work.over:
+    if work.first or work.over:
         work.expected = False
         waits.leave(strand)  # also where it has begun before it was expected: that took nothing back
     try:

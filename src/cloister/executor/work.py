@@ -2,7 +2,7 @@
 
 Here is what a piece of work sends, how it takes results in, and what becomes of its items when a worker dies. Who does
 it, and when, is in `workforce`. A piece of work is with one worker at a time, and only that worker's reading thread
-touches its results; `PoolFuture` may be used by any thread.
+touches its results.
 
 The rule for a worker that dies. The guest notes which item it begins, and tells results as it goes. So the items of a
 piece of work are, in order: *told* (their results are here), *running* (the one whose number is noted, unless it was
@@ -13,70 +13,26 @@ worker - runs again where it was declared idempotent, and is cancelled otherwise
 
 from __future__ import annotations
 
-from concurrent.futures import Future, InvalidStateError
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from concurrent.futures import InvalidStateError
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cloister import calling, waits
 from cloister.errors import CallCancelled, CallTimeout, DomainCrashed, MarshalError, ProtocolError
-from cloister.executor.seats import awaited
+from cloister.executor.futures import PoolFuture
 from cloister.objects import targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from cloister.executor.worker import Worker
+    from cloister.lanes.numbered import Numbered
     from cloister.objects.peer import Peer
 
-__all__ = ["Chunk", "Owner", "PoolFuture", "Task", "Work", "late"]
-
-T = TypeVar("T")
+__all__ = ["Chunk", "Owner", "Task", "Work", "late"]
 
 MAX_SENDINGS: Final = 3
 """How many workers may die with a piece of work before it has begun, until it is blamed."""
-
-
-class PoolFuture(Future[T]):
-    """The future of a task of a pool. It can be cancelled while it runs."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__()
-        self.work = work
-        self.has_callbacks = False
-
-    def cancel(self) -> bool:
-        """Give the task up. One that waits never begins; one that runs is told to stop, and its worker is killed where
-        it does not. The future is over at once. False where it was done before.
-        """
-        work = self.work
-        if not work.owner.give_up(work):
-            return self.cancelled()
-        super().cancel()
-        self.set_running_or_notify_cancel()  # tells those who wait for several futures
-        work.owner.settle(work)
-        return True
-
-    def result(self, timeout: float | None = None) -> T:
-        """As that of any future. Raises DeadlockDetected where all workers would wait for the code that asks."""
-        if self.done():
-            return super().result(timeout)
-        with awaited(self.work, timeout is not None):
-            return super().result(timeout)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As that of any future. Raises DeadlockDetected where all workers would wait for the code that asks."""
-        if self.done():
-            return super().exception(timeout)
-        with awaited(self.work, timeout is not None):
-            return super().exception(timeout)
-
-    def running(self) -> bool:
-        """Whether a worker has it."""
-        return self.work.worker is not None and not self.done()
-
-    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        """As in the base class. Callbacks run on the thread that reads the answers of the worker that did the task."""
-        self.has_callbacks = True
-        super().add_done_callback(fn)
 
 
 class Owner(Protocol):
@@ -90,6 +46,9 @@ class Owner(Protocol):
 
     def settle(self, work: Work) -> None:
         """The future of the work is done."""
+
+    def run_callbacks(self, work: Work, run: Callable[[], object]) -> None:
+        """Have `run` called on another thread, and then settle the work."""
 
 
 class Work:
@@ -110,13 +69,24 @@ class Work:
         self.options = calling.options_beside(None, "task")
         self.future: PoolFuture[Any] = PoolFuture(self)
         self.worker: Worker | None = None
-        self.number = 0
-        """Its number on the lane of its worker; 0 until it was sent."""
+        """Who has it; what that one has before it comes first."""
+        self.first = False
+        """Its worker does it, or has nothing to do before."""
+        self.numbered: Numbered | None = None
+        """Its call on the lane of its worker, from when it is about to be sent."""
+        self.called_back = self.given_back = False
+        """Its worker was asked to give it back where it has not begun, and has done so."""
         self.over = False
         """Its future is done, or about to be. Set once, with the lock of the workforce."""
         self.sendings = 0
+        """How many workers have had it as the next thing to do."""
         self.expected = False
         """Somebody waits for it, and no worker has it: it waits for one in the graph of `waits`."""
+
+    @property
+    def number(self) -> int:
+        """Its number on the lane of its worker; 0 until it was sent."""
+        return 0 if self.numbered is None else self.numbered.number
 
     def arguments(self, version: tuple[int, int]) -> tuple[Any, ...]:
         """The arguments of the service call that does it, in a guest of this Python version. Raises MarshalError."""
@@ -136,11 +106,20 @@ class Work:
             return self.limit
         return since + self.timeout if self.limit is None else min(since + self.timeout, self.limit)
 
-    def begin(self, worker: Worker) -> None:
-        """A worker is about to get it."""
-        self.worker = worker
+    def given_to(self, worker: Worker) -> None:
+        """A worker gets it."""
+        self.worker, self.numbered = worker, None
+        self.called_back = self.given_back = False
+
+    def begins_next(self) -> None:
+        """Its worker has nothing to do before it."""
+        self.first = True
         self.sendings += 1
         self.begins()
+
+    def taken_back(self) -> None:
+        """No worker has it any more."""
+        self.worker, self.first, self.numbered = None, False, None
 
     def begins(self) -> None:
         """It waits for no worker any more, if it did."""

@@ -32,6 +32,7 @@ from cloister.guest.service import NAMESPACE, Service
 from cloister.guest.shared import SharedServing
 from cloister.guest.tasks import Tasks
 from cloister.guest.unhandled import watch_unhandled
+from cloister.guest.work_lane import WorkServing
 from cloister.objects import pickles, targets
 from cloister.pipes.duplex import LaneEnd
 from cloister.pipes.page import Page
@@ -261,7 +262,7 @@ class Guest:
 
     def _take_lane(self, number: int, role: Role, end: LaneEnd) -> None:
         """Find a thread for a lane that the host has opened; called by the control thread."""
-        if role != Role.SHARED:
+        if role not in (Role.SHARED, Role.WORK):
             self._peer.expect(number)
         if role in (Role.MAIN, Role.MAIN_ONLY):
             offer = _Offer(number, end)
@@ -276,9 +277,11 @@ class Guest:
             offer.fallback = fallback
             fallback.start()
             return
-        if role == Role.SHARED:
+        if role == Role.WORK:
+            serve: Callable[[], None] = WorkServing(self._peer, number, end).serve
+        elif role == Role.SHARED:
             try:
-                serve: Callable[[], None] = SharedServing(self._peer, number, end).serve
+                serve = SharedServing(self._peer, number, end).serve
             except OSError:  # no descriptor is left here
                 end.close()
                 return

@@ -321,6 +321,8 @@ class Control:
                 else:
                     self._stop_serving(lane, number, time.monotonic() + IMPORT_S)
                 self._owe(lane, number)
+            case Kind.RECALL:
+                self._peer.recall(body[0], body[1])
             case Kind.SEGMENT:
                 number, size, upwards, ticket = body
                 fd = self._descriptors.pop(0) if self._descriptors else None

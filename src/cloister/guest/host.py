@@ -12,7 +12,7 @@ import weakref
 from contextvars import copy_context
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cloister import calling, travel
 from cloister.errors import CallCancelled
@@ -25,15 +25,34 @@ from cloister.lanes.per_thread import PerThread
 from cloister.objects.peer import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from cloister.guest.awaiting import Awaiting
-    from cloister.guest.shared import SharedServing
     from cloister.lanes.conversation import Call
     from cloister.pipes.duplex import LaneEnd
     from cloister.pipes.page import Page
 
 __all__ = ["HostPeer"]
+
+
+class Serving(Protocol):
+    """What serves a lane with many calls, and is asked for by number."""
+
+    @property
+    def running(self) -> list[int]:
+        """The numbers of the calls that run."""
+
+    def runs(self, number: int) -> bool:
+        """Whether a call has begun, and is not over."""
+
+    def interrupt(self, number: int, patient: bool = False) -> bool:
+        """Stop a call, or see to it that it does not begin; see `Running.interrupt`."""
+
+    def recall(self, numbers: Iterable[int]) -> None:
+        """Give back those of these calls that have not begun, where it can."""
+
+    def tell_part(self, number: int, value: Any, last: bool = False) -> None:
+        """Tell something of a call that runs, before its answer."""
 
 
 class _Here:
@@ -84,7 +103,7 @@ class HostPeer(Peer):
         """Tells the host what it wants to know of events of this name; set by the control channel."""
         self.serving: dict[int, Running] = {}
         """What runs on each call lane, by the lane's number."""
-        self.shared: dict[int, SharedServing] = {}
+        self.shared: dict[int, Serving] = {}
         """What serves each shared lane, by the lane's number."""
         self.coming: dict[int, int] = {}
         """The call lanes that wait for a thread, by number; with the call that was given up meanwhile, or 0."""
@@ -308,10 +327,10 @@ class HostPeer(Peer):
         return partial(shared.tell_part, running.number)
 
     @property
-    def serving_lane(self) -> int:
-        """The number of the lane for which this thread serves a call; -1 where it serves none."""
+    def serving_here(self) -> tuple[int, int]:
+        """(lane, number) of the call that this thread serves; (-1, 0) where it serves none."""
         running = self._per_thread.here.running
-        return -1 if running is None else running.lane
+        return (-1, 0) if running is None else (running.lane, running.number)
 
     def stop_serving(self, lane: int, number: int, patient: bool = False) -> bool:
         """Stop a call that the host does not want any more; ignored where it is over. Called by the control thread.
@@ -325,6 +344,12 @@ class HostPeer(Peer):
         if shared is not None:
             return shared.interrupt(number, patient)
         return running is not None and running.interrupt(number, patient)
+
+    def recall(self, lane: int, numbers: list[int]) -> None:
+        """Give work back that has not begun. Called by the control thread."""
+        served = self.shared.get(lane)
+        if served is not None:
+            served.recall(numbers)
 
     def stop_all(self, told: set[tuple[int, int]]) -> None:
         """Break every lane, and interrupt every call that runs and is not among `told`, and add it there.

@@ -38,6 +38,8 @@ from cloister.wire.frames import FrameDecoder
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cloister.guest.host import HostPeer
     from cloister.pipes.duplex import LaneEnd
     from cloister.wire.frames import Frame
@@ -122,6 +124,9 @@ class SharedServing:
                 self._told.discard(number)  # it was over before, or meanwhile
             return again
         return False
+
+    def recall(self, numbers: Iterable[int]) -> None:
+        """Nothing is given back: here calls wait for nobody who runs long."""
 
     def runs(self, number: int) -> bool:
         """Whether a call has begun, and is not over."""

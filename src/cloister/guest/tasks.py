@@ -1,6 +1,6 @@
 """The work of a pool's worker: single tasks, and chunks of a map, of which it notes what runs and what is done.
 
-A worker that dies must not take more with it than it has to. So the number of the item that begins is written into the
+A worker that dies must not take more with it than it has to. So what begins, call and item, is written into the
 page that both sides share, where it outlives any death, and results are told while later items still run: whenever an
 item ends and `FLUSH_NS` have passed since the last time. What the host makes of it is in `cloister.executor`.
 
@@ -38,28 +38,28 @@ class Tasks:
 
     def task(self, target: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Run one task."""
-        items, index = self._notes()
-        items[index] = 1
+        begun, index, first = self._notes()
+        begun[index] = first
         return targets.from_plain(target)(*args, **kwargs)
 
     def chunk(self, target: list[Any], columns: list[list[Any]]) -> Any:
         """Run a function once for each row of the columns; tell [first place, results, exceptions by their places]."""
         function = targets.from_plain(target)
-        items, index = self._notes()
+        begun, index, first = self._notes()
         # Where nothing can be noted, each result is told at once.
         told = _Told(self.peer.teller(), self.peer.describe, FLUSH_NS if index else -1)
         items_left = iter(columns[0]) if len(columns) == 1 else zip(*columns, strict=True)
         call = function if len(columns) == 1 else partial(_spread, function)
-        item, add, results = 0, told.results.append, told.results
+        item, add, results = first, told.results.append, told.results
         clock, due = time.monotonic_ns, time.monotonic_ns() + told.patience
         while True:
             try:
                 for args in items_left:
-                    item += 1
-                    items[index] = item
+                    begun[index] = item
                     add(call(args))
-                    if item == 1 and is_coroutine(results[0]):
-                        return _on_the_loop(results.pop(), call, enumerate(items_left, 2), items, index, told)
+                    if item == first and is_coroutine(results[0]):
+                        return _on_the_loop(results.pop(), call, enumerate(items_left, first + 1), begun, index, told)
+                    item += 1
                     if clock() > due:
                         told.flush()
                         due = clock() + told.patience
@@ -68,15 +68,17 @@ class Tasks:
                 raise
             except BaseException as error:  # the rest goes on behind it
                 told.failed(error)
+                item += 1
         told.flush(last=True)
         return None
 
-    def _notes(self) -> tuple[Any, int]:
-        """Where to note the item that begins: something to write to, and the index there; 0 where it is for nothing."""
-        page, lane = self.peer.page, self.peer.serving_lane
+    def _notes(self) -> tuple[Any, int, int]:
+        """Where to note the item that begins, the index there, 0 where it is for nothing, and what the first one is."""
+        page, (lane, number) = self.peer.page, self.peer.serving_here
+        first = (number & 0xFFFFFFFF) << 32 | 1
         if page is None or not 0 < lane < page.slots:
-            return [0], 0
-        return page.items, 4 * lane + 1
+            return [0], 0, first
+        return page.begun, 2 * lane + 1, first
 
 
 class _Told:
@@ -130,7 +132,7 @@ async def _on_the_loop(
     value: Any,
     function: Callable[..., Any],
     rows: Iterator[tuple[int, Any]],
-    items: Any,
+    begun: Any,
     index: int,
     told: _Told,
 ) -> None:
@@ -145,7 +147,7 @@ async def _on_the_loop(
         except BaseException as error:
             told.failed(error)
         for item, args in rows:
-            items[index] = item
+            begun[index] = item
             value = function(args)
             break
         else:

@@ -22,8 +22,7 @@ else:  # another platform
 
         def __init__(self, fd: int) -> None:
             self.cpus = memoryview(bytearray()).cast("H")
-            self.items = memoryview(bytearray()).cast("I")
-            self.cancels = memoryview(bytearray()).cast("Q")
+            self.cancels = self.begun = memoryview(bytearray()).cast("Q")
 
         @classmethod
         def create(cls) -> tuple[Page, int]:

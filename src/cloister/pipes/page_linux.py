@@ -11,8 +11,8 @@ offset                what
                       monotonic clock), its CPU time (ns)
 32 + 16 * lane + 0    u16, the CPU on which the host's end of this lane last ran, plus one
 32 + 16 * lane + 2    u16, the same for the guest's end
-32 + 16 * lane + 4    u32, on a shared lane of a pool: which item of its work the guest has begun, from 1
-32 + 16 * lane + 8    u64, the number of the call that the host wants to be interrupted
+32 + 16 * lane + 8    u64, the number of the call that the host wants to be interrupted; on the lane of a pool's
+                      worker instead what the guest has begun: the number of the call << 32 | the item, from 1
 16384 to 131072       what the guest's `faulthandler` wrote: text, ended by a NUL
 ====================  ======================================================================
 
@@ -71,8 +71,8 @@ class Page:
         """Index ``8 * lane + side``: the CPU plus one, 0 for unknown."""
         self.cancels = slots.cast("Q")
         """Index ``2 * lane + 1``: the number of the call to interrupt, 0 for none."""
-        self.items = slots.cast("I")
-        """Index ``4 * lane + 1``: the item that the guest has begun last, 0 for none."""
+        self.begun = self.cancels
+        """Index ``2 * lane + 1``, on the lane of a pool's worker: what the guest has begun last, 0 for nothing."""
         self._stacks = view[STACKS_AT:]
         self._taken = 0
         """Where the stacks ended that were taken last; a guest that has not rewound since goes on there."""

@@ -14,7 +14,8 @@ CALL               1  both            [number, target, name, args: list, kwargs:
 REPLY              2  both            [number, value]
 RAISE              3  both            [number, exception as `exceptions.describe` makes it]
 ONE_WAY            4  both            as CALL; the number is 0 and there is no answer
-PART               5  guest           [number, value]: on a shared lane, what a call has to tell before its answer
+PART               5  guest           [number, value]: on a shared lane, what a call has to tell before its answer;
+                                      nil on the lane of a pool: it has not begun, and will not
 CALLS              6  both            [[as CALL], …]: a row of calls on a shared lane; MessagePack's own types alone
 REPLIES            7  both            [[as REPLY], …]: a row of answers on a shared lane; likewise
 on a control channel
@@ -53,6 +54,8 @@ WAIT              36  guest           [wait, strand, [strand that has it, …], 
                                       a while, and has no time limit; [wait]: that is over, or not as it was
 STILL             37  both            of the host [wait, question]: is it as it was told? Of the guest the same: it is
 DEADLOCK          38  host            [wait, text]: it can never end; raise this in it
+RECALL            39  host            [lane, [number, …]]: give back those of these calls that have not begun, on the
+                                      lane of a pool: each with PART of nil, and REPLY
 =============  =====  ==============  =========================================================================
 
 Options of a call, all optional and each sent only when it is used: ``"left"``, the time left in ns; ``"logical"``, the
@@ -109,6 +112,7 @@ class Kind(IntEnum):
     WAIT = 36
     STILL = 37
     DEADLOCK = 38
+    RECALL = 39
     SEGMENT = 42
     WANT_SEGMENT = 43
     HAVE_SEGMENT = 44
@@ -133,3 +137,5 @@ class Role(IntEnum):
     """As MAIN; but where the main thread is held up, the lane waits for it, and no other thread serves it instead."""
     GUEST_SHARED = 5
     """Many calls at once, by number, of a loop of the guest's; the host serves it."""
+    WORK = 6
+    """The work of a pool's worker, by number: one after the other, in their order."""

@@ -1,0 +1,74 @@
+"""The future of a task of a pool: it can be cancelled while the task runs.
+
+Any thread may enter. Who completes it is in `handing`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cloister.executor.seats import awaited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.executor.work import Work
+
+__all__ = ["PoolFuture"]
+
+T = TypeVar("T")
+
+
+class PoolFuture(Future[T]):
+    """The future of a task of a pool."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self.work = work
+        self.has_callbacks = False
+        self.hops = self.hopped = False
+        """Its done-callbacks are to run on another thread than the one that completes it, and do so."""
+
+    def cancel(self) -> bool:
+        """Give the task up. One that waits never begins; one that runs is told to stop, and its worker is killed where
+        it does not. The future is over at once. False where it was done before.
+        """
+        work = self.work
+        if not work.owner.give_up(work):
+            return self.cancelled()
+        super().cancel()
+        self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        work.owner.settle(work)
+        return True
+
+    def result(self, timeout: float | None = None) -> T:
+        """As that of any future. Raises DeadlockDetected where all workers would wait for the code that asks."""
+        if self.done():
+            return super().result(timeout)
+        with awaited(self.work, timeout is not None):
+            return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As that of any future. Raises DeadlockDetected where all workers would wait for the code that asks."""
+        if self.done():
+            return super().exception(timeout)
+        with awaited(self.work, timeout is not None):
+            return super().exception(timeout)
+
+    def running(self) -> bool:
+        """Whether a worker does it, or has yet to begin with it and with nothing else before."""
+        return self.work.first and not self.done()
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """As in the base class. Callbacks run on a thread of the pool; see `DomainPoolExecutor`."""
+        self.has_callbacks = True
+        super().add_done_callback(fn)
+
+    def _invoke_callbacks(self) -> None:
+        """What the base class does last when it is completed: nobody can add a callback to those that it runs."""
+        run: Any = super()._invoke_callbacks  # type: ignore[misc]  # the base class has no public place for it
+        if self.hops and self.has_callbacks:
+            self.work.owner.run_callbacks(self.work, run)
+        else:
+            run()
