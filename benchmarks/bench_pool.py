@@ -88,20 +88,20 @@ def _of_future(future: Any) -> Any:
 @contextlib.contextmanager
 def _cloister(workers: int, measuring: Callable[..., Any], count: int) -> Iterator[Entered]:
     with cloister.DomainPoolExecutor(workers) as pool:
-        yield measuring(partial(pool.submit, peers.ADD), _of_future, count), []
+        yield measuring(lambda number: pool.submit(peers.ADD, number), _of_future, count), []
 
 
 @contextlib.contextmanager
 def _processes(workers: int, measuring: Callable[..., Any], count: int) -> Iterator[Entered]:
     with ProcessPoolExecutor(workers, peers.spawned) as pool:
-        yield measuring(partial(pool.submit, peers.add), _of_future, count), []
+        yield measuring(lambda number: pool.submit(peers.add, number), _of_future, count), []
 
 
 @contextlib.contextmanager
 def _loky(workers: int, measuring: Callable[..., Any], count: int) -> Iterator[Entered]:
     pool = harness.need("loky").ProcessPoolExecutor(workers)
     try:
-        yield measuring(partial(pool.submit, peers.add), _of_future, count), []
+        yield measuring(lambda number: pool.submit(peers.add, number), _of_future, count), []
     finally:
         pool.shutdown()
 
