@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections import OrderedDict, UserDict
 from collections.abc import Callable
 from typing import Any
@@ -272,6 +274,32 @@ def test_a_reference_is_received_once_though_the_message_is_read_twice(packing: 
     arrived = codec.decode(codec.encode([object(), [(at,) for at in range(3000)], object()]))
     assert (arrived[0], arrived[2], len(seen)) == (1, 2, 2)
     assert arrived[1][-1] == (2999,)
+
+
+@pytest.mark.parametrize("number", [195, 196, 197, 0xC5C6])
+@pytest.mark.parametrize("more", [None, b"x", bytearray(b"x"), "\ud800", b"x" * 300_000])
+def test_nothing_of_a_message_is_kept_when_it_is_encoded(packing: Packing, number: int, more: object) -> None:
+    """An object that was sent is let go with its last reference, whatever the message is like, and also on a failure.
+
+    196 is the byte with which short binary data begins, so a message with it is looked at more closely.
+    """
+
+    class Stays:
+        pass
+
+    codec = Codec(packing=packing, outbound=lambda value: Reference((0, number)))
+    refusing = Codec(packing=packing)
+    gc.disable()
+    try:
+        stays, refused = Stays(), Stays()
+        codec.encode([number, stays, more], [])
+        with pytest.raises(MarshalError):
+            refusing.encode([number, refused, more], [])
+        gone = [weakref.ref(stays), weakref.ref(refused)]
+        del stays, refused
+        assert [each() for each in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_references_are_plain_values() -> None:

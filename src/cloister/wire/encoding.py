@@ -83,6 +83,13 @@ class Encoding:
         options = {"unicode_errors": "surrogatepass"} if careful else {}
         self.pack = packing.packer(strict_types=True, default=self._default, **options).pack
 
+    def drop(self) -> None:
+        """It is not used again. The packer and this hold each other: what this has met is to go now, not when the
+        garbage collector comes."""
+        self.references.clear()
+        self.culprit = NOTHING
+        self.buffers = self.pack = None
+
     def _default(self, value: object) -> object:
         """Give the packer something that it knows for `value`; called for all that MessagePack does not know."""
         self.foreign = True

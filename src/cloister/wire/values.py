@@ -172,6 +172,8 @@ class Codec:
             encoding.placed = []
         if length < _KEPT_BYTES:
             self._encoding = encoding
+        else:
+            encoding.drop()
         return data
 
     def decode(self, data: bytes | memoryview, buffers: Sequence[memoryview] = ()) -> Any:
@@ -267,8 +269,9 @@ class Codec:
         encoding = self._careful or Encoding(self, careful=True)
         self._careful = None
         encoding.buffers = buffers
-        encoding.references = first.references
+        encoding.references, first.references = first.references, []
         self._unplace(first)
+        first.drop()
         try:
             data: bytes = encoding.pack(encoding.prepared(value))
         except Exception as error:
@@ -282,6 +285,8 @@ class Codec:
         encoding.buffers = None
         if len(data) < _KEPT_BYTES:
             self._careful = encoding
+        else:
+            encoding.drop()
         return data
 
     def _explain(
@@ -298,6 +303,7 @@ class Codec:
             buffers.clear()
         value, names = _flattened(value, names)
         culprit = encoding.culprit
+        encoding.drop()
         if culprit is not NOTHING:
             path = find_path(value, culprit, names)
             raise MarshalError(f"{path}: {error}") from (error.__cause__ or error)
@@ -324,6 +330,7 @@ class Codec:
 
     def _refuse_length(self, length: int, encoding: Encoding) -> NoReturn:
         self._withdraw(encoding)
+        encoding.drop()
         raise MarshalError(
             f"the message takes {length:,} bytes, the limit is {self.limits.message_bytes:,}. Send it in parts, as an "
             "array or as bytes (which travel beside the message), or raise the limit message_bytes"
