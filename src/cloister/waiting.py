@@ -10,19 +10,22 @@ free, where its wait has an end by itself, or where any strand that has a place 
 could not go on is a deadlock. It can only begin with a wait, so only that is looked at; and it is one for certain: no
 strand of the chain can ever move.
 
-A wait *afar* is one in another process, which tells of it. It may be over and nobody has heard that yet, so it counts
-only where it is asked for: `stuck` gives a suspicion then, and nothing for certain.
+Two kinds of waits are *doubtful*, and count only where they are asked for: `stuck` gives a suspicion then, and nothing
+for certain. A wait *afar* is one in another process, which tells of it; it may be over and nobody has heard that yet.
+And a strand may be *asleep*: what runs for it is coroutines, which say nothing when they begin to wait. They are looked
+at, one after the other, while their loops go on.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
-__all__ = ["Resource", "WaitGraph"]
+__all__ = ["Asleep", "Resource", "WaitGraph"]
 
-MAX_AFAR = 100
-"""How many strands a chain with waits afar may have. Others say what is in it, so looking along it must have an end."""
+MAX_DOUBTFUL = 100
+"""How many strands a chain with doubtful waits may have. Others say what is in it, so looking along it must have an
+end."""
 
 
 class Resource:
@@ -43,6 +46,21 @@ class Resource:
         return self.holders.total() >= self.places
 
 
+class Asleep(Resource):
+    """What the coroutines of a strand await: the answers of other strands, none of which is there."""
+
+    __slots__ = ("futures",)
+
+    def __init__(self, name: str, holders: Iterable[Hashable], futures: Iterable[Hashable]) -> None:
+        """`futures` are what they await. Each is done once; so the same ones later mean that nothing has moved.
+
+        There is at least one holder.
+        """
+        super().__init__(name, 0)
+        self.holders.update(holders)
+        self.futures = frozenset(futures)
+
+
 _NOTHING: tuple[Resource | None, bool] = (None, False)
 
 
@@ -54,6 +72,13 @@ class WaitGraph:
         """What each strand waits for, and whether that has an end by itself."""
         self.afar: dict[Hashable, Resource] = {}
         """What strands wait for in other processes, without an end."""
+        self.asleep: Callable[[Hashable], Resource | None] | None = None
+        """What the coroutines of a strand await; None where that is nothing that is known. Says it without waiting."""
+
+    @property
+    def doubts(self) -> bool:
+        """Whether there may be doubtful waits."""
+        return bool(self.afar) or self.asleep is not None
 
     def hold(self, resource: Resource, strand: Hashable) -> None:
         """A strand has got a place, and waits no more."""
@@ -78,21 +103,21 @@ class WaitGraph:
             del self._waits[strand]
         return stuck
 
-    def expect(self, resource: Resource, strand: Hashable) -> None:
+    def expect(self, resource: Resource, strand: Hashable, ends: bool = False) -> None:
         """A strand that has not begun is going to wait, whether or not that is a deadlock."""
-        self._waits[strand] = resource, False
+        self._waits[strand] = resource, ends
 
     def leave(self, strand: Hashable) -> None:
         """A strand waits no more, and has got nothing."""
         self._waits.pop(strand, None)
 
     def stuck(
-        self, strand: Hashable, whatever_ends: bool = False, afar: bool = False
+        self, strand: Hashable, whatever_ends: bool = False, doubtful: bool = False
     ) -> list[tuple[Hashable, Resource]]:
         """The strands that a strand waits for and that wait themselves; empty where it can go on.
 
-        `whatever_ends`: as if no wait had an end by itself. `afar`: as if the waits in other processes still were; also
-        empty then where there are more than `MAX_AFAR` strands.
+        `whatever_ends`: as if no wait had an end by itself. `doubtful`: as if all doubtful waits were there; also empty
+        then where there are more than `MAX_DOUBTFUL` strands.
         """
         chain: list[tuple[Hashable, Resource]] = []
         seen = {strand}
@@ -100,14 +125,16 @@ class WaitGraph:
         while ahead:
             current = ahead.pop()
             resource, ends = self._waits.get(current, _NOTHING)
-            if resource is None and afar:
+            if resource is None and doubtful:
                 resource = self.afar.get(current)
+                if resource is None and self.asleep is not None:
+                    resource = self.asleep(current)
             if resource is None:
                 return []  # it runs
             if (ends and not whatever_ends) or not resource.full:
                 return []
             chain.append((current, resource))
-            if afar and len(chain) > MAX_AFAR:
+            if doubtful and len(chain) > MAX_DOUBTFUL:
                 return []
             for holder in resource.holders:
                 if holder not in seen:

@@ -9,6 +9,11 @@ more. A guest says yes only where that wait has never ended since it was told. S
 waits of the circle were there at one moment, the one in which the suspicion came up; and a circle that was there once
 stays. Then one wait afar, that with which the circle closed or else the newest, is refused. What is refused counts no
 more at once, so that no second wait is refused for the same circle.
+
+**Coroutines** say nothing when they wait (`cloister.aio.asleep`). What they await is read while their loops go on, so
+it is read twice: a future that was awaited both times was so all the time between. Where a circle has no wait afar, the
+wait that closes it is refused, as any other. Nobody hears when a coroutine begins to await what closes a circle; so who
+waits for long looks again (`look`), and guests tell of their waits again.
 """
 
 from __future__ import annotations
@@ -21,17 +26,20 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from cloister import calling
 from cloister.errors import DeadlockDetected
-from cloister.waiting import Resource, WaitGraph
+from cloister.waiting import Asleep, Resource, WaitGraph
 
 __all__ = [
+    "Asleep",
     "FarWait",
     "Resource",
     "chain_in_words",
     "confirm",
+    "coroutines",
     "expect",
     "hold",
     "leave",
     "leave_afar",
+    "look",
     "release",
     "settle",
     "strand_in_words",
@@ -63,14 +71,20 @@ class FarWait(Resource):
         self.ask, self.refuse = ask, refuse
 
 
+Chain = list[tuple[Hashable, Resource]]
+Questions = list[tuple[FarWait, int]]
+
+
 class _Suspicion:
     """A circle that is one if all its waits afar are still there."""
 
-    __slots__ = ("far", "open", "strand")
+    __slots__ = ("far", "futures", "open", "strand")
 
-    def __init__(self, strand: Hashable, far: list[FarWait]) -> None:
+    def __init__(self, strand: Hashable, far: list[FarWait], futures: frozenset[Hashable]) -> None:
         self.strand = strand
         """With whose wait it closed."""
+        self.futures = futures
+        """What the coroutines of it await."""
         self.far = frozenset(far)
         self.open = set(far)
         """Those that have not been confirmed."""
@@ -81,6 +95,17 @@ _graph = WaitGraph()
 _suspicions: dict[int, _Suspicion] = {}
 """By the number of the question."""
 _questions = itertools.count(1)
+_may_end: Callable[[Iterable[Hashable]], bool] | None = None
+
+
+def coroutines(asleep: Callable[[Hashable], Resource | None], may_end: Callable[[Iterable[Hashable]], bool]) -> None:
+    """Look at the coroutines of this process too. Neither function may wait, and any thread calls them.
+
+    `asleep` gives what the coroutines of a strand await, None where that is not known. `may_end` says whether one of
+    the coroutines that these strands lead to has a time limit that only its loop knows of.
+    """
+    global _may_end
+    _graph.asleep, _may_end = asleep, may_end
 
 
 def hold(resource: Resource, strand: int | None = None) -> int:
@@ -103,10 +128,10 @@ def settle(resource: Resource) -> None:
         resource.holders.clear()
 
 
-def expect(resource: Resource, strand: int) -> None:
+def expect(resource: Resource, strand: int, ends: bool = False) -> None:
     """A strand that has not begun will wait for this; nobody asks whether it can ever get it."""
     with _lock:
-        _graph.expect(resource, strand)
+        _graph.expect(resource, strand, ends)
 
 
 def leave(strand: int) -> None:
@@ -124,8 +149,12 @@ def waiting(resource: Resource, ends: bool, strand: int | None = None) -> Iterat
     waiter = calling.strand() if strand is None else strand
     with _lock:
         stuck = _graph.wait(resource, waiter, ends)
+        questions: Questions = []
         words = chain_in_words(stuck) if stuck else ""
-        questions = _suspect(waiter) if _graph.afar and not (ends or words) else []
+        if _graph.doubts and not (ends or words):
+            questions, words = _suspect(waiter)
+            if words:
+                _graph.leave(waiter)
     if words:
         raise DeadlockDetected(words)
     try:
@@ -143,8 +172,21 @@ def wait_afar(wait: FarWait) -> None:
         if isinstance(before, FarWait):
             leave_afar(before)
         _graph.afar[wait.strand] = wait
-        questions = _suspect(wait.strand)
+        questions, _ = _suspect(wait.strand)
     _ask(questions)
+
+
+def look(strand: int) -> str:
+    """A strand waits, and has done so for a while: look again whether it is in a circle.
+
+    Returns the words of the error to raise in this wait; empty where there is none, or not before others were asked.
+    """
+    if not _graph.doubts:
+        return ""
+    with _lock:
+        questions, words = _suspect(strand)
+    _ask(questions)
+    return words
 
 
 def leave_afar(wait: FarWait) -> None:
@@ -172,25 +214,41 @@ def confirm(wait: FarWait, question: int) -> None:
         refused.refuse(words)
 
 
-def _suspect(strand: Hashable) -> list[tuple[FarWait, int]]:
-    """Look whether a circle closes with the wait of a strand; return the questions to ask. The lock is held."""
+def _suspect(strand: Hashable) -> tuple[Questions, str]:
+    """Look whether a circle closes with the wait of a strand. The lock is held.
+
+    Returns the questions to ask; or, where nobody has to be asked and it is one, the words of the error.
+    """
     for question, before in list(_suspicions.items()):
         if before.strand == strand:
             _suspicions.pop(question, None)
     chain = _circle(strand)
-    far = _far(chain)
-    if not far:
-        return []
-    question = next(_questions)
-    _suspicions[question] = _Suspicion(strand, far)
-    return [(wait, question) for wait in far]
+    if not chain:
+        return [], ""
+    far, futures = _far(chain), _futures(chain)
+    if far:
+        question = next(_questions)
+        _suspicions[question] = _Suspicion(strand, far, futures)
+        return [(wait, question) for wait in far], ""
+    again = _circle(strand)
+    certain = bool(again) and not _far(again) and _futures(again) <= futures and not _has_limit(again)
+    return [], chain_in_words(again) if certain else ""
 
 
-def _far(chain: list[tuple[Hashable, Resource]]) -> list[FarWait]:
+def _far(chain: Chain) -> list[FarWait]:
     return [resource for _, resource in chain if isinstance(resource, FarWait)]
 
 
-def _ask(questions: list[tuple[FarWait, int]]) -> None:
+def _futures(chain: Chain) -> frozenset[Hashable]:
+    return frozenset[Hashable]().union(*(resource.futures for _, resource in chain if isinstance(resource, Asleep)))
+
+
+def _has_limit(chain: Chain) -> bool:
+    """Whether a coroutine of a circle has a time limit that only its loop knows of. Looking costs some milliseconds."""
+    return _may_end is not None and bool(_futures(chain)) and _may_end([strand for strand, _ in chain])
+
+
+def _ask(questions: Questions) -> None:
     for wait, question in questions:
         wait.ask(question)
 
@@ -200,19 +258,21 @@ def _judge(suspicion: _Suspicion) -> tuple[FarWait | None, str]:
     newest_first = [wait for wait in reversed(_graph.afar.values()) if isinstance(wait, FarWait)]
     for wait in sorted(newest_first, key=lambda wait: wait.strand != suspicion.strand):
         chain = _circle(wait.strand) if wait in suspicion.far else []
-        if chain and suspicion.far.issuperset(_far(chain)):
+        if chain and suspicion.far.issuperset(_far(chain)) and suspicion.futures >= _futures(chain):
+            if _has_limit(chain):
+                break
             leave_afar(wait)
             return wait, chain_in_words(chain)
     return None, ""
 
 
-def _circle(strand: Hashable) -> list[tuple[Hashable, Resource]]:
+def _circle(strand: Hashable) -> Chain:
     """The strands that can't go on while this one can't, itself first, where it is one of a circle; else empty."""
-    chain = _graph.stuck(strand, afar=True)
+    chain = _graph.stuck(strand, doubtful=True)
     return chain if any(strand in resource.holders for _, resource in chain) else []
 
 
-def chain_in_words(chain: list[tuple[Hashable, Resource]]) -> str:
+def chain_in_words(chain: Chain) -> str:
     """Say who waits for what, and who has that: the message of a DeadlockDetected."""
     first, wanted = chain[0]
     words = [f"{strand_in_words(first)} would wait for itself: it wants {_wanted(wanted)}"]
@@ -238,7 +298,9 @@ def _wanted(resource: Resource) -> str:
 def _begin_anew() -> None:
     """A forked child has one strand, and none of what its parent's strands have."""
     global _lock, _graph
+    asleep = _graph.asleep
     _lock, _graph = threading.RLock(), WaitGraph()
+    _graph.asleep = asleep
     _suspicions.clear()
 
 

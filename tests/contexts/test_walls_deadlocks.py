@@ -114,6 +114,46 @@ def test_circle_through_a_domain_that_takes_one_call_at_a_time(domains: list[clo
         assert narrow.call("troubles:add", 1, 1) == 2
 
 
+def test_circle_through_a_domain_that_a_domain_has_made(domains: list[cloister.Domain]) -> None:
+    """A turn, a lane or an answer two levels down is passed on to the host of both, which finds the circle."""
+    broker = domains[0].create("hotel:HotelBroker")
+    met = threading.Barrier(2, timeout=JOIN_S)
+    with cloister.Domain("outer", setup=cloister.Setup(path=[MODULES])) as outer:
+
+        def below(place: str) -> object:
+            return outer.call("nested_places:hold", place, lambda: (met.wait(), broker.where()[3])[1])
+
+        def beside(place: str) -> object:
+            return broker.call(lambda: (met.wait(), outer.call("nested_places:hold", place, lambda: 1))[1])
+
+        for place in outer.call("nested_places:make"):
+            outcomes = run_all([partial(below, place), partial(beside, place)])
+            (error,) = [outcome for outcome in outcomes if not isinstance(outcome, int)]
+            assert isinstance(error, DeadlockDetected), place
+            assert "of domain 'hotels 0', held by thread" in str(error)
+            assert "of domain 'outer', held by thread" in str(error)
+            assert outer.call("nested_places:hold", place, lambda: 2) == 2
+    assert broker.call(lambda: 1) == 1
+
+
+def test_answers_that_are_waited_for_in_a_circle() -> None:
+    """Threads that wait for submitted calls, which want each other's objects: a call is told."""
+    met = threading.Barrier(2, timeout=JOIN_S)
+
+    def work(own: Any, other: Any) -> object:
+        return own.call(lambda: (met.wait(), cloister.submit(other.where).result()[3])[1])
+
+    setup = cloister.Setup(path=[MODULES])
+    with cloister.Domain("one", setup=setup) as one, cloister.Domain("two", setup=setup) as two:
+        brokers = [domain.create("hotel:HotelBroker") for domain in (one, two)]
+        outcomes = run_all([partial(work, *brokers), partial(work, *reversed(brokers))])
+        (error,) = [outcome for outcome in outcomes if not isinstance(outcome, int)]
+        assert isinstance(error, DeadlockDetected)
+        assert "the answer of the submitted call where(), held by thread" in str(error)
+        for broker in brokers:
+            assert broker.call(lambda: 1) == 1
+
+
 def test_submitted_calls_in_a_circle() -> None:
     """Submitted calls are strands of their own, and a circle of them is found as well."""
     met = threading.Barrier(2, timeout=JOIN_S)

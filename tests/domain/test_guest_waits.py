@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cloister import waits
+from cloister import long_waits, waits
 from cloister.domain.guest_waits import MAX_HOLDERS, MAX_WAITS, GuestWaits
-from cloister.waiting import MAX_AFAR
+from cloister.waiting import MAX_DOUBTFUL
 from cloister.wire.messages import Kind
 
 PID = 4711
@@ -76,7 +76,44 @@ def test_guest_is_asked_and_told_by_the_number_of_its_wait(guest: Guest) -> None
 def test_endless_chain_is_not_followed(guest: Guest) -> None:
     """A chain longer than any real one is given up, so that a message costs no more than that."""
     own = PID << 40
-    for number in range(MAX_AFAR + 10):
+    for number in range(MAX_DOUBTFUL + 10):
         guest.waits.heard(number, [own + number, [own + number + 1], 1])
-    guest.waits.heard(MAX_AFAR + 10, [own + MAX_AFAR + 10, [own], 1])
+    guest.waits.heard(MAX_DOUBTFUL + 10, [own + MAX_DOUBTFUL + 10, [own], 1])
     assert not guest.sent
+
+
+def test_wait_that_lasts_is_passed_on_to_the_host_of_this_process(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a guest: what is told again goes up, with a number of its own; questions and the refusal come down."""
+    told: list[tuple[Any, ...]] = []
+    confirmed: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(long_waits, "_tell", lambda *message: told.append(message))
+    monkeypatch.setattr(long_waits, "_confirm", lambda *message: confirmed.append(message))
+    guest.waits.heard(5, [1, [9], 7])
+    assert not told
+    guest.waits.heard(5, [1, [9], 7])
+    guest.waits.heard(5, [1, [9], 7])
+    (number, strand, holders, what), again = told
+    assert again == told[0]
+    assert (strand, holders) == (1, [9])
+    assert what == "synchronized turn 7 (one at a time) of domain 'liar'"
+    long_waits.ask(number, 33)
+    assert guest.sent[-1] == (Kind.STILL, 5, -33)
+    guest.waits.stands(5, -33)
+    guest.waits.stands(6, -34)
+    assert confirmed == [(number, 33)]
+    long_waits.refuse(number, "never")
+    assert list(guest.sent[-1]) == [Kind.DEADLOCK, 5, "never"]
+    guest.waits.heard(5, [])
+    assert told[-1] == (number,)
+    long_waits.ask(number, 34)
+    assert told[-1] == (number,)
+    assert not long_waits._told
+
+
+def test_name_of_what_a_guest_has_is_cut(guest: Guest) -> None:
+    """A guest may say in words what is waited for; the words are bounded."""
+    guest.waits.heard(1, [1, [9], "x" * 1000])
+    (wait,) = waits._graph.afar.values()
+    assert len(wait.name) < 300

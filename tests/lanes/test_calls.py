@@ -146,6 +146,25 @@ def test_call_on_another_thread_is_interrupted(domain: cloister.Domain) -> None:
         assert time.monotonic() < deadline, "the loops go on"
 
 
+def test_interruption_that_a_finalizer_swallows_is_repeated(start: Start) -> None:
+    """A call is stopped also where it is told so in the middle of a finalizer, on the main thread and on another."""
+    domain = start()
+    domain.call("errands:add", 1, 1)
+
+    def time_out(_: int) -> None:
+        with pytest.raises(CallTimeout):
+            domain.with_options(timeout=0.2).call("errands:loop_after_finalizer", 0.6)
+
+    time_out(0)
+    assert domain.with_options(timeout=JOIN_S).call("errands:thread_name") == "MainThread"
+    before = domain.call("errands:threads")
+    on_threads(1, time_out)
+    deadline = time.monotonic() + JOIN_S
+    while domain.call("errands:threads") > before:
+        assert time.monotonic() < deadline, "the loop goes on"
+        time.sleep(0.01)
+
+
 def test_interrupted_call_cleans_up_once(start: Start) -> None:
     """A call that is told to stop runs its clean-up undisturbed, and only then is the nested time-out raised."""
     domain = start()

@@ -62,6 +62,24 @@ def runaway_expression() -> None:
     re.match(r"(a+)+$", "a" * 60 + "b")
 
 
+class Slow:
+    """An object whose finalizer takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __del__(self) -> None:
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            pass
+
+
+def loop_after_finalizer(seconds: float) -> None:
+    """Compute for ever, after a finalizer that takes so many seconds."""
+    Slow(seconds)
+    python_loop()
+
+
 def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function of the host on this thread."""
     return function(*args)

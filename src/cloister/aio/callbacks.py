@@ -55,6 +55,8 @@ class LoopThreads(GuestThreads):
         super().__init__(life)
         self._loop_lanes: set[LoopCallLane] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._for_coroutines: set[asyncio.Task[Any]] = set()
+        """Those that coroutines of the guest have asked for."""
 
     @property
     def _peer(self) -> LoopPeer:
@@ -113,6 +115,7 @@ class LoopThreads(GuestThreads):
 
         def done(task: asyncio.Task[Any]) -> None:
             self._tasks.discard(task)
+            self._for_coroutines.discard(task)
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             end(task.result() if error is None else None, error)
 
@@ -128,6 +131,7 @@ class LoopThreads(GuestThreads):
             return
         task = loop.create_task(as_coroutine(value), name=f"call-back {call.name}()", context=context)
         self._tasks.add(task)
+        self._for_coroutines.add(task)
         task.add_done_callback(done)
         if call.number:
             _tie(task, caller)
@@ -163,9 +167,22 @@ class LoopThreads(GuestThreads):
             lane.disown(error)
         self._loop_lanes.clear()
 
+    def strands(self) -> set[int]:
+        """The strands that have spoken last on the lanes of the guest's threads."""
+        return {lane.strand or lane.logical for lane in list(self._loop_lanes)}
+
+    def serves(self, strand: int) -> list[asyncio.Task[Any]]:
+        """What runs here for a strand while threads of the guest wait for it. Any thread."""
+        tasks = (lane.task_of(strand) for lane in list(self._loop_lanes))
+        return [task for task in tasks if task is not None]
+
     def waiting(self) -> list[str]:
         """The names of the nested calls that wait for the guest."""
         return [name for lane in list(self._loop_lanes) for name in lane.waiting]
+
+    def serves_coroutine(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a coroutine of the guest has asked for this; it may do something else until it has its answer."""
+        return task in self._for_coroutines
 
     # -- what a lane needs from its owner ----------------------------------------------------------------------------
 
@@ -184,6 +201,7 @@ class LoopThreads(GuestThreads):
 
     def begin(self, lane: LoopCallLane, call: Call, turn: Turn) -> None:
         """Run a call of the guest's."""
+        turn.strand = lane.strand or lane.logical
         caller = lane.caller_of(turn) or self._peer.caller(lane.strand)
         context = contextvars.copy_context() if caller is None else caller.context.copy()
         try:
@@ -200,7 +218,7 @@ class LoopThreads(GuestThreads):
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._done(lane, call, turn, task))
         if call.number:
-            turn.cancel = task.cancel
+            turn.task = task
             _tie(task, caller)
 
     def _invoke(self, lane: LoopCallLane, call: Call, turn: Turn) -> Any:

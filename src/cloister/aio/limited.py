@@ -22,8 +22,8 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister import calling
-from cloister.errors import CallCancelled, CallTimeout
+from cloister import calling, waits
+from cloister.errors import CallCancelled, CallTimeout, DeadlockDetected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Desk", "Errand", "as_coroutine", "desk", "home"]
 
 LOOK_S: Final = 1.0
-"""How often the waiting thread looks whether the loop was closed, which tells nobody."""
+"""How often the waiting thread looks whether the loop was closed, which tells nobody, or the call-back can't end."""
 
 home: ContextVar[Errand | None] = ContextVar("cloister.aio.home", default=None)
 """The call of a loop that this context makes on a thread of the crew."""
@@ -57,10 +57,18 @@ class Errand:
         self.given_up = False
         """Nobody waits for the call any more. First it is said, then the desks are told; who opens one does it the
         other way round: one sees the other."""
+        self.call: asyncio.Future[Any] | None = None
+        """What its caller awaits."""
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The caller's loop."""
         return self._loop
+
+    def waits_for(self) -> list[Any]:
+        """The call-back that the lane of the call waits for, as a task; empty where it waits for none. Any thread."""
+        for last in list(self.desks)[-1:]:
+            return last.waits_for()
+        return []
 
     def give_up(self) -> None:
         """Nobody waits for the call any more: end what runs for it. Any thread."""
@@ -130,6 +138,10 @@ class Desk:
                 try:
                     job = self._jobs.get(timeout=left)
                 except queue.Empty:
+                    words = waits.look(calling.strand()) if limit is None else ""
+                    if words:
+                        self.give_up()
+                        raise DeadlockDetected(words) from None
                     if self.loop.is_closed() or self.peer.life.over:
                         raise CallCancelled(f"{name}() was not answered: its event loop was closed") from None
                     if limit is not None and time.monotonic() >= limit:
@@ -185,6 +197,11 @@ class Desk:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self._cancel)
         self._jobs.put(self._left)
+
+    def waits_for(self) -> list[Any]:
+        """The call-back, as a task; empty where it has not begun, or makes a call on the lane. Any thread."""
+        task = self._task
+        return [] if task is None or self._asked is not None else [task]
 
     def _left(self) -> bool:
         raise CallCancelled("the call-back was given up with the call that it belongs to")

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling, waits
+from cloister.aio import asleep
 from cloister.aio.callbacks import LoopThreads, serving
 from cloister.aio.limited import Desk, Errand, desk, home
 from cloister.domain import broken_lanes
@@ -60,6 +61,7 @@ class LoopPeer(GuestPeer):
         self._loops: dict[asyncio.AbstractEventLoop, LoopShared] = {}
         self._errands: dict[int, Errand] = {}
         """The open calls where lanes are limited, by their strands."""
+        asleep.watch(self)
 
     @property
     def _threads(self) -> LoopThreads:
@@ -142,6 +144,7 @@ class LoopPeer(GuestPeer):
             _couple(at.ask(args[1], partial(super().call, *args)), call)
             return call
         errand = Errand(loop)
+        errand.call = call
         if self.life.state is State.STARTING:
             self.life.moments.when_moved(lambda: _on_loop(loop, self._begin_now, call, errand, args))
         else:
@@ -282,9 +285,24 @@ class LoopPeer(GuestPeer):
                 return call
         return None
 
+    def waits_for(self, strand: int) -> list[asyncio.Task[Any]]:
+        """The tasks for which a strand waits in the guest; empty where it may do more than to wait. Any thread."""
+        caller = self.caller(strand)
+        if isinstance(caller, Errand):
+            return caller.waits_for()
+        if caller is None:  # it has begun over there
+            return self._threads.serves(strand)
+        tasks = list(caller.served or ())
+        return [] if any(map(self._threads.serves_coroutine, tasks)) else tasks
+
+    def strand_of(self, call: asyncio.Future[Any]) -> int:
+        """The strand whose answer a future is, where lanes are limited; 0 where it is none. Any thread."""
+        return next((strand for strand, errand in list(self._errands.items()) if errand.call is call), 0)
+
     def strands(self) -> set[int]:
         """As of every peer; with the calls of loops."""
-        return super().strands().union(*(lane.strands for lane in list(self._loops.values())))
+        lanes = list(self._loops.values())
+        return super().strands().union(self._threads.strands(), *(lane.strands for lane in lanes))
 
     def given_up(self, strand: int) -> bool:
         """Whether this strand is a call of a loop that nobody waits for any more."""

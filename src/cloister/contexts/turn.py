@@ -21,17 +21,13 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Hashable
-from typing import Final
 
 from cloister import waits
 from cloister.errors import CallTimeout
-from cloister.long_waits import LongWait
+from cloister.long_waits import SLICE_S, LongWait
 
 __all__ = ["Pass", "Turn"]
 
-SLICE_S: Final = 0.1
-"""A thread that waits in a lock is not reached by an exception from outside, such as the cancel of its call. So it
-looks up this often."""
 
 _numbers = itertools.count(1)
 
@@ -178,6 +174,7 @@ class Turn:
 
 
 def _slice(limit: float | None) -> float:
+    # A thread that waits in a lock is not reached by an exception from outside, such as the cancel of its call.
     return SLICE_S if limit is None else min(SLICE_S, max(0.0, limit - time.monotonic()))
 
 

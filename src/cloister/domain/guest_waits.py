@@ -2,8 +2,11 @@
 
 What they mean is in `cloister.waits`. A guest could say anything. So a wait counts only for a strand that is its own,
 or has a call open in it: one that lies can do no more than to let an error come where its callers would wait for it
-for ever. `MAX_WAITS` count at once, and a circle has an end (`waiting.MAX_AFAR`), so that what a guest says costs
+for ever. `MAX_WAITS` count at once, and a circle has an end (`waiting.MAX_DOUBTFUL`), so that what a guest says costs
 little. A refusal is told to the guest whose wait it is, and to nobody else.
+
+Where this process is a guest itself, its own host hears of a wait that lasts (`long_waits.Passed`). What that one asks,
+the guest is asked with a question below 0; those from 1 up are of this process.
 
 `heard`, `stands` and `end` belong to the watcher's thread.
 """
@@ -13,7 +16,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from cloister import calling, waits
+from cloister import calling, long_waits, waits
+from cloister.long_waits import Passed
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
@@ -23,7 +27,9 @@ __all__ = ["GuestWaits"]
 
 MAX_WAITS: Final = 1000
 MAX_HOLDERS: Final = 4
-"""A turn has one strand, but for threads that a strand has copied itself to."""
+"""A turn has one strand, but for threads that a strand has copied itself to; other things may have some places."""
+MAX_NAME: Final = 200
+"""Characters of what a guest says of something that it has."""
 
 
 class GuestWaits:
@@ -32,6 +38,7 @@ class GuestWaits:
     def __init__(self, life: Life) -> None:
         self._life = life
         self._waits: dict[int, waits.FarWait] = {}
+        self._passed: dict[int, Passed] = {}
 
     def heard(self, number: int, wait: list[Any]) -> None:
         """The guest tells of a wait, or, with nothing, that one is over. Raises TypeError, ValueError for rubbish."""
@@ -39,30 +46,51 @@ class GuestWaits:
         if before is not None:
             waits.leave_afar(before)
         if not wait:
+            self._forget(number)
             return
-        strand, holders, turn = int(wait[0]), [int(holder) for holder in wait[1]], int(wait[2])
+        strand, holders, what = int(wait[0]), [int(holder) for holder in wait[1]], wait[2]
         if len(self._waits) >= MAX_WAITS or len(holders) > MAX_HOLDERS or not self._has(strand):
+            self._forget(number)
             return
+        name = what[:MAX_NAME] if isinstance(what, str) else f"synchronized turn {int(what)} (one at a time)"
         send = self._life.speaker.send
         told = self._waits[number] = waits.FarWait(
-            f"synchronized turn {turn} (one at a time) of domain {self._life.name!r}",
+            f"{name} of domain {self._life.name!r}",
             strand,
             holders,
             partial(send, Kind.STILL, number),
             partial(send, Kind.DEADLOCK, number),
         )
         waits.wait_afar(told)
+        if before is not None and long_waits.hosted():
+            self._pass_on(number, told)
 
     def stands(self, number: int, question: int) -> None:
         """The guest says that a wait is as it was told."""
-        wait = self._waits.get(number)
-        if wait is not None:
+        wait, passed = self._waits.get(number), self._passed.get(number)
+        if wait is not None and question > 0:
             waits.confirm(wait, question)
+        elif passed is not None and question < 0:
+            passed.stands(-question)
 
     def end(self) -> None:
         """The guest has ended, and all its waits with it."""
         while self._waits:
-            waits.leave_afar(self._waits.popitem()[1])
+            number, wait = self._waits.popitem()
+            waits.leave_afar(wait)
+            self._forget(number)
+
+    def _pass_on(self, number: int, wait: waits.FarWait) -> None:
+        """The guest has told of a wait again: let the host of this process know."""
+        passed = self._passed.get(number)
+        if passed is None:
+            passed = self._passed[number] = Passed(lambda question: wait.ask(-question), wait.refuse)
+        passed.tell(wait.name, wait.strand, [holder for holder in wait.holders if isinstance(holder, int)])
+
+    def _forget(self, number: int) -> None:
+        passed = self._passed.pop(number, None)
+        if passed is not None:
+            passed.over()
 
     def _has(self, strand: int) -> bool:
         """Whether a strand is one of the guest's own threads, or has a call open in it."""

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cloister import waits
+from cloister import calling, long_waits, waits
 from cloister.errors import CallTimeout
+from cloister.long_waits import SLICE_S, LongWait
 
 if TYPE_CHECKING:
     from cloister.lanes.call_lane import CallLane
@@ -35,6 +36,8 @@ class LaneRack:
         self._taken = 0
         self._freed = threading.Condition()
         self._closed = False
+        self._changes = 0
+        """How often a lane was taken or given back."""
 
     def take(self, wanted: CallLane | None, deadline: float | None) -> CallLane | None:
         """Take a lane, `wanted` itself unless that is closed; None after the end of the domain.
@@ -49,6 +52,7 @@ class LaneRack:
             if self._closed:
                 return None
             self._taken += 1
+            self._changes += 1
             holder = waits.hold(self.resource)
             lane = self._spare.pop() if self._spare else None
             if lane is not None:
@@ -63,9 +67,28 @@ class LaneRack:
         return lane
 
     def _wait(self, wanted: CallLane | None, deadline: float | None) -> None:
+        if deadline is None and long_waits.hosted():
+            self._wait_long(wanted)
+            return
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not self._freed.wait_for(lambda: self._closed or self._choose(wanted), left):
             raise CallTimeout("the time for the call was up while all lanes of the domain were in use; it was not sent")
+
+    def _wait_long(self, wanted: CallLane | None) -> None:
+        """Wait without an end, in a guest: its host is told."""
+        waits_still = True
+
+        def holders() -> tuple[int, ...]:
+            known = list(self.resource.holders) if waits_still else []
+            return tuple(holder for holder in known if isinstance(holder, int))
+
+        long = LongWait(self.resource.name, calling.strand(), holders, lambda: self._changes)
+        try:
+            while not self._freed.wait_for(lambda: self._closed or self._choose(wanted), SLICE_S):
+                long.look()
+        finally:
+            waits_still = False
+            long.over()
 
     def give_back(self, lane: CallLane) -> None:
         """The call is over. A lane that it has closed is replaced when the next one is needed."""
@@ -95,6 +118,7 @@ class LaneRack:
     def _put(self, lane: CallLane | None, holder: int) -> None:
         with self._freed:
             self._taken -= 1
+            self._changes += 1
             waits.release(self.resource, holder)
             if lane is not None and not self._closed:
                 self._spare.append(lane)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloister import calling, waits
 from cloister.errors import CallCancelled
+from cloister.lanes.answers import wait_for_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class Submitted(Future[Any]):
         self._abandoned = False
         self._answer = waits.Resource(f"the answer of the submitted call {name}()", 1)
         waits.hold(self._answer, self._strand)
-        waits.expect(lanes, self._strand)
+        waits.expect(lanes, self._strand, calling.deadline.get() is not None)
 
     @property
     def strand(self) -> int:
@@ -117,15 +118,20 @@ class Submitted(Future[Any]):
         """As that of any future. Raises DeadlockDetected where the answer would wait for the thread that asks."""
         if self.done():
             return super().result(timeout)
-        with waits.waiting(self._answer, timeout is not None):
-            return super().result(timeout)
+        return self._wait(super().result, timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As that of any future. Raises DeadlockDetected where the answer would wait for the thread that asks."""
         if self.done():
             return super().exception(timeout)
-        with waits.waiting(self._answer, timeout is not None):
-            return super().exception(timeout)
+        failure: BaseException | None = self._wait(super().exception, timeout)
+        return failure
+
+    def _wait(self, wait: Callable[[float | None], Any], timeout: float | None) -> Any:
+        if timeout is None:
+            return wait_for_answer(self._answer, self._strand, self.done, wait)
+        with waits.waiting(self._answer, ends=True):
+            return wait(timeout)
 
     def _settle(self) -> None:
         """Nobody waits for the answer any more, whatever becomes of the call."""

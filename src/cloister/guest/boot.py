@@ -209,7 +209,7 @@ class Guest:
         """Let the host hear the logs of this interpreter, what its threads raise, and what it does not find, and who
         waits for long."""
         self.hear()
-        long_waits.connect(partial(self._control.send, Kind.WAIT))
+        long_waits.connect(partial(self._control.send, Kind.WAIT), partial(self._control.send, Kind.STILL))
         root = logging.getLogger()
         if root.level != self._setup["log_level"]:
             root.setLevel(self._setup["log_level"])
@@ -223,6 +223,7 @@ class Guest:
             logging.raiseExceptions = False
             importlib.invalidate_caches()
             watch_unhandled(self._unhandled)
+            interrupts.hear_lost(lambda: self._main.lost(), lambda: self._control.interrupt_again())
 
     def _prepare(self) -> None:
         setup = self._setup

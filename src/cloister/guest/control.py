@@ -341,11 +341,7 @@ class Control:
             case Kind.RELEASE:
                 self._peer.exports.release(body[0])
             case Kind.STILL:
-                number, question = body
-                if long_waits.stands(number):
-                    self.send(Kind.STILL, number, question)
-                else:
-                    self.send(Kind.WAIT, number)
+                long_waits.ask(*body)
             case Kind.DEADLOCK:
                 long_waits.refuse(body[0], str(body[1]))
             case Kind.FAREWELL:
@@ -370,6 +366,12 @@ class Control:
             self._importing[lane, number] = until
         else:
             self._importing.pop((lane, number), None)
+
+    def interrupt_again(self) -> None:
+        """The call of this thread was told to stop, and a finalizer has swallowed that. Any thread but the main one."""
+        running = self._peer.runs_here()
+        if running is not None and running.number:
+            self._importing[running.lane, running.number] = 0.0
 
     def _owe(self, lane: int, number: int) -> None:
         """Tell the host when a call that it does not want any more is over: now, or after the looks to come."""

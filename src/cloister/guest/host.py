@@ -351,6 +351,11 @@ class HostPeer(Peer):
         if served is not None:
             served.recall(numbers)
 
+    def runs_here(self) -> Running | None:
+        """What this thread serves; None where it serves nothing."""
+        running: Running | None = self._per_thread.here.running
+        return running
+
     def stop_all(self, told: set[tuple[int, int]]) -> None:
         """Break every lane, and interrupt every call that runs and is not among `told`, and add it there.
 

@@ -13,6 +13,9 @@ Only the user's code is interrupted. While a call waits for an answer of the hos
 would tear what is being read: the host that wants to stop a call is not in the middle of answering it. And it waits,
 for at most `IMPORT_S`, while a module is imported: one that is torn in the middle can leave others behind that never
 work again, and the next call would meet them.
+
+An exception that is raised in the middle of a finalizer is lost there: Python prints it and goes on. So the guest hears
+of that, and the call is told to stop once more (`hear_lost`).
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
     from cloister.pipes.page import Page
 
-__all__ = ["DUMP", "INTERRUPT", "LOOKS", "Interrupted", "Running", "StopRequested", "install", "raise_in"]
+__all__ = ["DUMP", "INTERRUPT", "LOOKS", "Interrupted", "Running", "StopRequested", "hear_lost", "install", "raise_in"]
 
 if sys.platform == "linux":
     INTERRUPT: Final[int] = signal.SIGRTMIN + 6
@@ -254,6 +257,10 @@ class MainThread:
             self._let_alone = (running.lane, number, now + IMPORT_S)
         return now < self._let_alone[2]
 
+    def lost(self) -> None:
+        """The exception has come to nothing: the signal is to be repeated. On the main thread."""
+        self.wanted, self.told = self.told, None
+
     def serves(self, lane: int) -> bool:
         """Whether the main thread serves this lane, and a signal can name a call on it. Any thread may ask."""
         running, page = self.running, self.page
@@ -293,6 +300,21 @@ class MainThread:
         number: int = page.cancels[2 * lane + 1]
         page.cancels[2 * lane + 1] = 0
         return number
+
+
+def hear_lost(main: Callable[[], None], other: Callable[[], None]) -> None:
+    """Call `main` or `other`, on the thread that was to be interrupted, where a finalizer has swallowed that."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, Interrupted):
+            before(unraisable)
+        elif threading.current_thread() is threading.main_thread():
+            main()
+        else:
+            other()
+
+    sys.unraisablehook = hook
 
 
 def install() -> MainThread:

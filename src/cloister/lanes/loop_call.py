@@ -38,17 +38,19 @@ __all__ = ["LoopCallLane", "LoopLaneOwner", "Turn"]
 class Turn:
     """One thing that happens on a lane: a call of the peer that is served here, or a call of this side."""
 
-    __slots__ = ("asked", "call", "cancel", "data", "left")
+    __slots__ = ("asked", "call", "data", "left", "strand", "task")
 
     def __init__(self, call: Call | None, asked: LoopCall | None) -> None:
         self.call = call
         self.asked = asked
+        self.strand = 0
+        """Which strand of the peer waits for it; 0 where that was not said."""
         self.data: list[Buffer] | None = None
         """The answer, where something above this turn still has the lane."""
         self.left = False
         """The peer does not wait for it any more."""
-        self.cancel: Callable[[], object] | None = None
-        """Stops what runs for it."""
+        self.task: asyncio.Task[Any] | None = None
+        """What runs for it."""
 
 
 class LoopLaneOwner(Protocol):
@@ -99,6 +101,11 @@ class LoopCallLane(LoopEnd):
     def waiting(self) -> list[str]:
         """The names of the calls of this side that have no answer yet."""
         return [turn.asked.name for turn in list(self._turns) if turn.asked is not None]
+
+    def task_of(self, strand: int) -> asyncio.Task[Any] | None:
+        """What runs here for a strand of the peer, which waits for it; None where nothing does. Any thread."""
+        turns = (turn for turn in list(self._turns) if turn.asked is None and turn.strand == strand)
+        return next((turn.task for turn in turns if not turn.left), None)
 
     @property
     def caller(self) -> LoopCall | None:
@@ -273,8 +280,8 @@ class LoopCallLane(LoopEnd):
         for turn in reversed(turns):
             if turn.asked is not None:
                 turn.asked.complete(None, self._error())
-            elif turn.cancel is not None:
-                turn.cancel()
+            elif turn.task is not None:
+                turn.task.cancel()
 
     def _over(self, cause: BaseException) -> None:
         self._owner.lane_over(self, cause, any(turn.asked is not None for turn in self._turns))

@@ -19,7 +19,9 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import FINISHED, PENDING
 from typing import Any, Protocol
 
-from cloister import calling
+from cloister import calling, waits
+from cloister.lanes.answers import wait_for_answer
+from cloister.long_waits import SLICE_S
 
 __all__ = ["Numbered", "NumberingLane", "settle"]
 
@@ -140,12 +142,15 @@ class Numbered(Future[Any]):
         return self._state == FINISHED or super().done()
 
     def result(self, timeout: float | None = None) -> Any:
-        """As of every future. Raises DeadlockDetected on the thread that would have to read the answer."""
+        """As of every future. Raises DeadlockDetected on the thread that would have to read the answer, and where the
+        answer would wait for this thread."""
         if self._state == FINISHED:
             if self._exception is None:
                 return self._result
         elif not super().done():
             self._lane.check_wait(self.name)
+            if timeout is None and self.strand:
+                return self._wait(super().result)
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -154,7 +159,21 @@ class Numbered(Future[Any]):
             return self._exception
         if not super().done():
             self._lane.check_wait(self.name)
+            if timeout is None and self.strand:
+                failure: BaseException | None = self._wait(super().exception)
+                return failure
         return super().exception(timeout)
+
+    def _wait(self, wait: Callable[[float | None], Any]) -> Any:
+        """Wait without an end. Most answers come soon; where one does not, the graph of waits is told."""
+        try:
+            return wait(SLICE_S)
+        except TimeoutError:
+            if self.done():
+                return wait(None)  # the call itself has ended so
+        answer = waits.Resource(f"the answer of the submitted call {self.name}()", 1)
+        answer.holders[self.strand] = 1
+        return wait_for_answer(answer, self.strand, self.done, wait)
 
 
 def settle(waiting: dict[int, Numbered], replies: Iterable[Sequence[Any]]) -> list[tuple[Numbered, Any]]:

@@ -50,8 +50,9 @@ NO_DESCRIPTOR     33  host            [[token, …]]: close these, where no refe
 FAREWELL          34  both            of the host []: STOP follows, run the handlers of that; of the guest [wants]: it
                                       has such handlers, true, or they have run, false
 UNLOAD            35  guest           []: unload this domain
-WAIT              36  guest           [wait, strand, [strand that has it, …], turn]: a strand has waited for a turn for
-                                      a while, and has no time limit; [wait]: that is over, or not as it was
+WAIT              36  guest           [wait, strand, [strand that has it, …], turn or text]: a strand has waited for a
+                                      turn, or for what the text names, for a while, and has no time limit; it may
+                                      come again; [wait]: that is over, or not as it was
 STILL             37  both            of the host [wait, question]: is it as it was told? Of the guest the same: it is
 DEADLOCK          38  host            [wait, text]: it can never end; raise this in it
 RECALL            39  host            [lane, [number, …]]: give back those of these calls that have not begun, on the

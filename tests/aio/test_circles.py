@@ -1,0 +1,168 @@
+"""Circles of waits in which coroutines of the host are links: one call is told the chain, all others go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from cloister.errors import DeadlockDetected
+from tests.aio.domains import new
+
+WAIT_S = 30.0
+
+Up = Callable[[], Awaitable[Any]]
+
+
+async def outcomes(works: list[Awaitable[Any]]) -> list[Any]:
+    """What each returns or raises."""
+    return await asyncio.wait_for(asyncio.gather(*works, return_exceptions=True), WAIT_S)
+
+
+def meeting(count: int) -> Up:
+    """A barrier for so many coroutines."""
+    barrier = asyncio.Barrier(count)
+    return barrier.wait
+
+
+def told(error: BaseException, *words: str) -> None:
+    """It is a DeadlockDetected with these words."""
+    assert isinstance(error, DeadlockDetected), repr(error)
+    for word in words:
+        assert word in str(error)
+
+
+async def directly(call: Awaitable[Any]) -> Any:
+    """Await a call."""
+    return await call
+
+
+async def in_a_task(call: Awaitable[Any]) -> Any:
+    """Await a task that awaits a call."""
+    return await asyncio.create_task(directly(call))
+
+
+async def gathered(call: Awaitable[Any]) -> Any:
+    """Await a call beside something that is over sooner."""
+    return (await asyncio.gather(asyncio.sleep(0.3), call))[1]
+
+
+async def later(call: Awaitable[Any]) -> Any:
+    """Await a call that was made a while ago."""
+    await asyncio.sleep(0.4)
+    return await call
+
+
+@pytest.mark.parametrize("way", [directly, in_a_task, gathered, later])
+def test_coroutines_that_want_each_others_objects(way: Callable[[Awaitable[Any]], Awaitable[Any]]) -> None:
+    """A circle through two domains and two call-backs that are coroutines, however they await: one is told."""
+
+    async def work() -> None:
+        async with new("one") as one, new("two") as two:
+            brokers = [await domain.create("hotel:HotelBroker") for domain in (one, two)]
+            meet = meeting(2)
+
+            async def hold(own: Any, other: Any) -> Any:
+                async def up() -> int:
+                    await meet()
+                    return int((await way(other.where()))[3])
+
+                return await own.call(up)
+
+            found = await outcomes([hold(*brokers), hold(*reversed(brokers))])
+            (error,) = [each for each in found if not isinstance(each, int)]
+            told(error, "of domain 'one', held by thread", "of domain 'two', held by thread", "call-back awaits")
+            for broker in brokers:
+                assert await broker.call(lambda: 1) == 1
+
+    asyncio.run(work())
+
+
+def test_coroutines_that_want_each_others_limited_domain() -> None:
+    """The same through domains with one place each: where the last one awaits at once, and where it does so later."""
+
+    async def work(wait: bool) -> None:
+        async with new("one", max_concurrency=1) as one, new("two", max_concurrency=1) as two:
+            meet = meeting(2)
+
+            async def hold(own: Any, other: Any) -> Any:
+                async def up() -> int:
+                    await meet()
+                    call = other.submit("errands:add", 1, 1)
+                    if wait:
+                        await asyncio.sleep(0.2)
+                    return int(await call)
+
+                return await own.call("errands:call", up)
+
+            found = await outcomes([hold(one, two), hold(two, one)])
+            errors = [each for each in found if not isinstance(each, int)]
+            assert errors
+            told(errors[0], "domain 'one' (1 call at a time)", "domain 'two' (1 call at a time)")
+            for domain in (one, two):
+                assert await domain.call("errands:add", 1, 1) == 2
+
+    asyncio.run(work(False))
+    asyncio.run(work(True))
+
+
+@pytest.mark.parametrize("where", ["the call-back", "the caller"])
+@pytest.mark.parametrize("kind", ["timeout", "wait_for"])
+def test_time_limit_of_asyncio_ends_a_wait(kind: str, where: str) -> None:
+    """Where `asyncio.timeout` or `wait_for` ends a wait of the circle, it is none: no call is refused."""
+
+    async def limited(call: Awaitable[Any]) -> Any:
+        if kind == "wait_for":
+            return await asyncio.wait_for(call, 0.6)
+        async with asyncio.timeout(0.6):
+            return await call
+
+    async def work() -> None:
+        async with new("one") as one, new("two") as two:
+            one_broker, two_broker = [await domain.create("hotel:HotelBroker") for domain in (one, two)]
+            meet = meeting(2)
+            inner, outer = (limited, directly) if where == "the call-back" else (directly, limited)
+
+            async def hold(own: Any, other: Any, inner: Any, outer: Any) -> Any:
+                async def up() -> int:
+                    await meet()
+                    return int((await inner(other.where()))[3])
+
+                return await outer(own.call(up))
+
+            first = hold(one_broker, two_broker, inner, outer)
+            second = hold(two_broker, one_broker, directly, directly)
+            found = await outcomes([first, second])
+            assert isinstance(found[0], TimeoutError), found
+            assert isinstance(found[1], int), found
+
+    asyncio.run(work())
+
+
+def test_coroutines_that_may_go_on_are_no_circle() -> None:
+    """A call-back that awaits a call or something else, and takes what comes first, is in no circle."""
+
+    async def work() -> None:
+        async with new("one") as one, new("two") as two:
+            one_broker, two_broker = [await domain.create("hotel:HotelBroker") for domain in (one, two)]
+            meet, enough = meeting(2), asyncio.Event()
+
+            async def hold(own: Any, other: Any, patient: bool) -> Any:
+                async def up() -> int:
+                    await meet()
+                    call = asyncio.ensure_future(directly(other.where()))
+                    if patient:
+                        return int((await call)[3])
+                    await asyncio.wait({call, asyncio.ensure_future(enough.wait())}, return_when="FIRST_COMPLETED")
+                    call.cancel()
+                    return 0
+
+                return await own.call(up)
+
+            asyncio.get_running_loop().call_later(1.5, enough.set)  # waits are told, and told again
+            found = await outcomes([hold(one_broker, two_broker, False), hold(two_broker, one_broker, True)])
+            assert all(isinstance(each, int) for each in found), found
+
+    asyncio.run(work())
