@@ -550,6 +550,7 @@ def test_end_of_a_domain_reaches_a_finalizer_that_waits_in_the_middle_of_a_submi
         real(self, data)
 
     monkeypatch.setattr(Sending, "_write_at_once", write)
+    monkeypatch.setattr(shared_lane, "BURST_S", 0.0)  # two calls so close would be written by the reading thread
     last = domain.submit("time:sleep", 60)
     ends.append(last.exception(JOIN_S))
     assert [type(end) for end in ends] == [DomainCrashed] * 2
