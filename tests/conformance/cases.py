@@ -379,6 +379,9 @@ async def coroutines_that_nest_without_end_are_cancelled(side: Side) -> None:
 
 
 # -- cancellation at each state of a call ------------------------------------------------------------------------------
+# A call waits for its domain to be ready, then for a place; it imports what it needs; it runs, in Python, in a system
+# call, as a coroutine; it waits for the host; it serves what its own call-back asks; it is an item of a map or of a
+# stream; it is over, or refuses to be. Each has a case, and so has each with a time-out.
 
 
 async def _goes_on(side: Side, domain: Any) -> None:
@@ -399,6 +402,59 @@ async def _cancel(side: Side, domain: Any, future: Any) -> None:
 
 
 RUNNING = ["conforming:loop", "conforming:sleep", "conforming:forever"]
+
+
+@case
+async def cancelled_while_its_domain_starts(side: Side) -> None:
+    """Cancellation: of a call that waits for its domain to be ready. (A thread that submits waits itself, but for a
+    place.)"""
+    domain = side.new(max_concurrency=1 if side.name == "threads" else None)
+    futures = [domain.submit("errands:echo", number) for number in range(5)]
+    for future in futures[::2]:
+        assert future.cancel() or await side.result(future) in range(5)
+    assert [await side.result(future) for future in futures[1::2]] == [1, 3]
+    await _goes_on(side, domain)
+
+
+@case
+async def cancelled_while_it_imports(side: Side) -> None:
+    """Cancellation: of a call that imports: its caller is told at once, and no module is left half made."""
+    domain = side.new()
+    mark = side.mark()
+    future = domain.submit("conforming:load_slowly", str(mark))
+    await side.until(mark.exists, "the import began")
+    await _cancel(side, domain, future)
+    assert await got(domain.call("conforming:load_slowly", str(mark))) == "whole"
+
+
+@case
+async def cancelled_in_the_middle_of_a_map(side: Side) -> None:
+    """Cancellation: of a map that is left: what runs of it is stopped, what has not begun never begins."""
+    domain = side.new(max_concurrency=1)
+    marks = [side.mark() for _ in range(20)]
+    mapped = domain.map("conforming:loop_or_pass", list(map(str, marks)), [False, *[True] * 19], buffersize=2)
+    assert await side.next(mapped) is None
+    await side.until(marks[1].exists, "the second item began")
+    await side.close(mapped)
+    await _goes_on(side, domain)
+    assert not marks[-1].exists()
+
+
+@case
+async def cancelled_while_an_item_is_awaited(side: Side) -> None:
+    """Cancellation: of the wait for an item of a stream. (With threads only its time-out ends it: see above.)"""
+    if side.name == "threads":
+        return
+    domain = side.new()
+    mark = side.mark()
+    stream = await got(domain.call("conforming:items", str(mark)))
+    assert await side.next(stream) == 1
+    waiting = asyncio.ensure_future(side.next(stream))
+    await side.until(mark.exists, "the next item is made")
+    waiting.cancel()
+    with pytest.raises(CANCELLED):
+        await waiting
+    await _goes_on(side, domain)
 
 
 @case

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -42,6 +43,29 @@ def test_sixty_four_threads_use_one_domain() -> None:
             thread.join(JOIN_S)
         assert not domain.status().calls
     assert got == {index: [index * 100 + step for step in range(5) for _ in range(3)] for index in range(64)}
+
+
+def test_ten_thousand_calls_are_open_at_once() -> None:
+    """10,000 awaited calls are open in one domain at the same moment; each gets its own answer, in bounded memory.
+
+    None of them ends before all have begun, each once.
+    """
+    count = 10_000
+
+    async def main() -> None:
+        async with cloister.aio.Domain("many", setup=cloister.Setup(path=[MODULES])) as domain:
+            await domain.call("coroutines:echo", 0)
+            before = (await domain.call("coroutines:memory"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            calls = [domain.submit("coroutines:all_here", number, count) for number in range(count)]
+            answers = await asyncio.wait_for(asyncio.gather(*calls), JOIN_S)
+            assert [number for number, _ in answers] == list(range(count))
+            assert sorted(place for _, place in answers) == list(range(1, count + 1))
+            after = (await domain.call("coroutines:memory"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            assert not domain.status().calls
+        for there, now in zip(before, after, strict=True):
+            assert now - there < 200 * 1024, "KiB"  # some 10 KiB for each call
+
+    asyncio.run(main())
 
 
 @pytest.mark.slow

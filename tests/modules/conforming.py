@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,6 +26,22 @@ def loop(mark: str) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         pass
+
+
+def loop_or_pass(mark: str, loops: bool) -> None:
+    """Compute in Python, or say only that this has begun."""
+    loop(mark) if loops else begin(mark)
+
+
+def load_slowly(mark: str) -> str:
+    """Import a module that takes its time."""
+    name = Path(mark).name.replace("-", "_")
+    file = Path(mark).with_name(f"{name}.py")
+    if not file.exists():
+        file.write_text(f"import time\nopen({mark!r}, 'w').close()\ntime.sleep(0.3)\nstate = 'whole'\n")
+        sys.path.append(str(file.parent))
+    state: str = importlib.import_module(name).state
+    return state
 
 
 def sleep(mark: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import threading
 from collections.abc import Callable
 from typing import Any
 
 _notes: list[Any] = []
+_everybody = asyncio.Event()
 _swallowing: set[asyncio.Task[Any]] = set()
 
 
@@ -31,6 +33,21 @@ async def fail(text: str) -> None:
 async def end_with(code: int) -> None:
     """What would end a program."""
     raise SystemExit(code)
+
+
+async def all_here(number: int, count: int) -> tuple[int, int]:
+    """Wait until so many calls are here; give back the number, and the how manieth this one was."""
+    _notes.append(number)
+    place = len(_notes)
+    if place == count:
+        _everybody.set()
+    await _everybody.wait()
+    return number, place
+
+
+def memory() -> int:
+    """The most memory that this process has had, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 async def forever() -> None:

@@ -9,36 +9,22 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections import Counter
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import cloister
-from cloister.errors import CallCancelled, CallTimeout, DomainCrashed, DomainUnloaded, StartFailed
-from tests.soak.kills import Usage
+from tests.soak.schedules import JOIN_S, MODULES, OVER, Course, main
 
-__all__ = ["LoopSchedule", "main"]
-
-MODULES = str(Path(__file__).parent.parent / "modules")
-JOIN_S = 50.0
-
-OVER = (DomainCrashed, DomainUnloaded, StartFailed)
-GIVEN_UP = (CallTimeout, CallCancelled, asyncio.CancelledError)
+__all__ = ["LoopSchedule", "run"]
 
 
 @dataclass
-class LoopSchedule:
-    """One run: so many tasks, each with so many steps, and what came of them."""
+class LoopSchedule(Course):
+    """So many tasks, each with so many steps."""
 
-    seed: int
     tasks: int = 8
     steps: int = 15
-    kill: bool = False
-    limit: int | None = None
-    ends: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
 
     async def run(self) -> LoopSchedule:
         """Run it; `wrong` is empty where everything was right."""
@@ -79,20 +65,10 @@ class LoopSchedule:
         """Await a call, and look how it ends."""
         try:
             got = await call
-        except OVER as error:
-            if not self.kill:
-                self.wrong.append(f"{what}: {error!r}")
-            self.ends["over"] += 1
-        except GIVEN_UP as error:
-            if not given_up:
-                self.wrong.append(f"{what}: {error!r}, and nobody gave it up")
-            self.ends["given up"] += 1
-        except Exception as error:
-            self.wrong.append(f"{what}: {error!r}")
+        except (Exception, asyncio.CancelledError) as error:
+            self.failed(what, error, given_up)
         else:
-            if got != value:
-                self.wrong.append(f"{what}: {got!r} instead of {value!r}")
-            self.ends["answered"] += 1
+            self.answered(what, got, value)
 
     async def _plain(self, domain: cloister.aio.Domain, chance: random.Random) -> None:
         values = [chance.random() for _ in range(chance.randrange(1, 5))]
@@ -172,28 +148,10 @@ class LoopSchedule:
         await self._judge("stream", read(), expected, given_up=False)
 
 
-def run_many(count: int, seed: int = 1) -> tuple[Counter[str], list[str]]:
-    """Run so many schedules of all kinds; return how the calls ended, and what was wrong."""
-    chance, ends, wrong = random.Random(seed), Counter[str](), []
-    for number in range(count):
-        schedule = LoopSchedule(chance.randrange(2**32), kill=number % 3 == 2, limit=(None, None, 1, 2)[number % 4])
-        asyncio.run(schedule.run())
-        ends += schedule.ends
-        wrong += [f"seed {schedule.seed}, kill {schedule.kill}, limit {schedule.limit}: {w}" for w in schedule.wrong]
-    return ends, wrong
-
-
-def main(count: int) -> int:
-    """Run `count` schedules; print what was seen; return 0 where all was right and nothing is left."""
-    run_many(6, 0)
-    before = Usage.now()
-    ends, wrong = run_many(count)
-    after = Usage.now()
-    print(f"{count} schedules: {dict(ends)}\nbefore: {before}\nafter:  {after}")
-    for line in wrong:
-        print("WRONG:", line)
-    return 0 if after.is_flat_since(before) and not wrong else 1
+def run(seed: int, kill: bool = False, limit: int | None = None) -> Course:
+    """Run one on a loop of its own."""
+    return asyncio.run(LoopSchedule(seed, kill, limit).run())
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200))
+    sys.exit(main(run, int(sys.argv[1]) if len(sys.argv) > 1 else 200))

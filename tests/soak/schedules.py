@@ -3,10 +3,14 @@
 ``python -m tests.soak.schedules 500`` runs as a program of its own; the suite runs a few (tests/domain). Every call has
 a value that only it can be answered with. It must end exactly once: with its own value, or with an error that fits what
 was done to it or to its domain.
+
+What schedules of every kind have in common is here too: `Course` and `main`. Those of an event loop are in
+`loop_schedules`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sys
 import threading
@@ -20,29 +24,53 @@ from pathlib import Path
 from typing import Any
 
 import cloister
-from cloister.errors import CallCancelled, CallTimeout, DomainCrashed, DomainUnloaded
+from cloister.errors import CallCancelled, CallTimeout, DomainCrashed, DomainUnloaded, StartFailed
 from tests.soak.kills import Usage
 
-__all__ = ["Schedule", "main"]
+__all__ = ["JOIN_S", "MODULES", "OVER", "Course", "Schedule", "main"]
 
 MODULES = str(Path(__file__).parent.parent / "modules")
 JOIN_S = 30.0
 
-OVER = (DomainCrashed, DomainUnloaded)
-GIVEN_UP = (CallTimeout, CallCancelled, CancelledError)
+OVER = (DomainCrashed, DomainUnloaded, StartFailed)
+GIVEN_UP = (CallTimeout, CallCancelled, CancelledError, asyncio.CancelledError)
 
 
 @dataclass
-class Schedule:
-    """One run: so many threads, each with so many steps, and what came of them."""
+class Course:
+    """One run on one domain, and what came of its calls."""
 
     seed: int
-    threads: int = 4
-    steps: int = 25
     kill: bool = False
     limit: int | None = None
     ends: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+
+    def answered(self, what: str, got: object, value: object) -> None:
+        """A call has ended with a value."""
+        if got != value:
+            self.wrong.append(f"{what}: {got!r} instead of {value!r}")
+        self.ends["answered"] += 1
+
+    def failed(self, what: str, error: BaseException, given_up: bool) -> None:
+        """A call has ended with an error; `given_up` where somebody has cancelled it, or it had a time-out."""
+        if isinstance(error, OVER):
+            right, end = self.kill, "over"
+        elif isinstance(error, GIVEN_UP):
+            right, end = given_up, "given up"
+        else:
+            right, end = False, "failed"
+        if not right:
+            self.wrong.append(f"{what}: {error!r}")
+        self.ends[end] += 1
+
+
+@dataclass
+class Schedule(Course):
+    """So many threads, each with so many steps."""
+
+    threads: int = 4
+    steps: int = 25
 
     def run(self) -> Schedule:
         """Run it; `wrong` is empty where everything was right."""
@@ -102,20 +130,10 @@ class Schedule:
         """Make a call, and look how it ends."""
         try:
             got = call()
-        except OVER as error:
-            if not self.kill:
-                self.wrong.append(f"{what}: {error!r}")
-            self.ends["over"] += 1
-        except GIVEN_UP as error:
-            if not given_up:
-                self.wrong.append(f"{what}: {error!r}, and nobody gave it up")
-            self.ends["given up"] += 1
         except BaseException as error:
-            self.wrong.append(f"{what}: {error!r}")
+            self.failed(what, error, given_up)
         else:
-            if got != value:
-                self.wrong.append(f"{what}: {got!r} instead of {value!r}")
-            self.ends["answered"] += 1
+            self.answered(what, got, value)
 
     def _plain(self, domain: cloister.Domain, chance: random.Random, _: object) -> None:
         value = chance.random()
@@ -166,22 +184,25 @@ class Schedule:
         futures.append((future, value, given_up, calls))
 
 
-def run_many(count: int, seed: int = 1) -> tuple[Counter[str], list[str]]:
+Run = Callable[[int, bool, int | None], Course]
+"""Runs a schedule with a seed, that kills its domain or not, whose domain has so many lanes."""
+
+
+def run_many(run: Run, count: int, seed: int = 1) -> tuple[Counter[str], list[str]]:
     """Run so many schedules of all kinds; return how the calls ended, and what was wrong."""
     chance, ends, wrong = random.Random(seed), Counter[str](), []
     for number in range(count):
-        schedule = Schedule(chance.randrange(2**32), kill=number % 3 == 2, limit=(None, None, 1, 2)[number % 4])
-        schedule.run()
-        ends += schedule.ends
-        wrong += [f"seed {schedule.seed}, kill {schedule.kill}, limit {schedule.limit}: {w}" for w in schedule.wrong]
+        course = run(chance.randrange(2**32), number % 3 == 2, (None, None, 1, 2)[number % 4])
+        ends += course.ends
+        wrong += [f"seed {course.seed}, kill {course.kill}, limit {course.limit}: {w}" for w in course.wrong]
     return ends, wrong
 
 
-def main(count: int) -> int:
+def main(run: Run, count: int) -> int:
     """Run `count` schedules; print what was seen; return 0 where all was right and nothing is left."""
-    run_many(6, 0)
+    run_many(run, 6, 0)
     before = Usage.now()
-    ends, wrong = run_many(count)
+    ends, wrong = run_many(run, count)
     after = Usage.now()
     print(f"{count} schedules: {dict(ends)}\nbefore: {before}\nafter:  {after}")
     for line in wrong:
@@ -190,4 +211,4 @@ def main(count: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 300))
+    sys.exit(main(lambda *kind: Schedule(*kind).run(), int(sys.argv[1]) if len(sys.argv) > 1 else 300))
