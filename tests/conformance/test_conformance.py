@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.cases import CASES, Case
+from tests.conformance.cancellations import CASES
+from tests.conformance.cases import Case
 from tests.conformance.sides import SIDES, Side
 
 
