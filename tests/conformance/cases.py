@@ -43,6 +43,7 @@ async def goes_on(side: Side, domain: Any) -> None:
 
 
 async def cancel(side: Side, domain: Any, future: Any) -> None:
+    """Cancel a call: its future says so at once, and the domain goes on."""
     assert future.cancel()
     with pytest.raises(CANCELLED):
         await side.result(future)
