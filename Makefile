@@ -36,12 +36,13 @@ bench-quick: environment  ## the same in short runs: to see that all works, not 
 fuzz: environment  ## feed FUZZ_COUNT hostile inputs to everything that reads
 	@$(VENV_PYTHON) tools/run_fuzz.py $(FUZZ_COUNT)
 
-soak: environment  ## kill KILLS domains at random moments; random schedules, domains in a row, 100,000 calls each way
+soak: environment  ## kill KILLS domains at random moments; random schedules and graphs of waits, domains in a row, 100,000 calls each way
 	@$(VENV_PYTHON) -m tests.soak.kills $(KILLS)
 	@$(VENV_PYTHON) -m tests.soak.schedules
 	@$(VENV_PYTHON) -m tests.soak.loop_schedules
 	@$(VENV_PYTHON) -m tests.soak.loop_domains
 	@$(VENV_PYTHON) -m tests.soak.both_ways
+	@$(VENV_PYTHON) -m tests.soak.circles
 	@for level in thread interpreter process; do $(VENV_PYTHON) -m tests.soak.levels $$level 500 || exit 1; done
 
 docs: environment  ## build the documents into docs/_build/html
