@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +29,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     told = Told()
     monkeypatch.setattr(long_waits, "_tell", lambda *wait: told.waits.append(wait))
     monkeypatch.setattr(long_waits, "_confirm", lambda *answer: told.confirmed.append(answer))
-    monkeypatch.setattr(long_waits.time, "monotonic", lambda: told.now)
+    monkeypatch.setattr(long_waits, "time", SimpleNamespace(monotonic=lambda: told.now))
     yield told
     assert not long_waits._told
 
@@ -42,7 +44,7 @@ def test_wait_is_told_again_more_and_more_seldom(told: Told) -> None:
         if len(told.waits) > before:
             heard.append(round(told.now - 100, 1))
         told.now += 0.1
-    assert [round(later - sooner) for sooner, later in zip(heard, heard[1:], strict=False)] == [1, 1, 2, 4, 4, 4]
+    assert [round(later - sooner) for sooner, later in itertools.pairwise(heard)] == [1, 1, 2, 4, 4, 4]
     assert len(set(told.waits)) == 1
     wait.over()
     wait.over()
@@ -63,7 +65,7 @@ def test_wait_for_what_had_another_holder_meanwhile_does_not_stand(told: Told) -
     assert told.waits[-1] == (number,)
     told.now += 1
     wait.look()
-    assert told.waits[-1] == (number + 1, 1, [2], "a lane")
+    assert list(told.waits[-1]) == [number + 1, 1, [2], "a lane"]
     wait.over()
 
 
