@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
+
 from tests.soak import circles
 
-COUNT = int(os.environ.get("CLOISTER_CIRCLES", "3"))
+COUNT = int(os.environ.get("CLOISTER_CIRCLES", "2"))
 """Schedules of each kind. ``python -m tests.soak.circles`` runs more."""
 
 
+@pytest.mark.slow
 def test_random_circles_of_threads() -> None:
     """Threads that take turns, lanes and answers, nested ones too, in any order: each circle is found, nothing else."""
     ends, wrong = circles.with_threads(COUNT)
@@ -18,6 +21,7 @@ def test_random_circles_of_threads() -> None:
     assert ends["went through"]
 
 
+@pytest.mark.slow
 def test_random_circles_of_tasks() -> None:
     """The same with tasks of a loop."""
     ends, wrong = asyncio.run(circles.with_tasks(COUNT))
