@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -17,7 +18,8 @@ import cloister
 from cloister import aio, events
 from cloister.aio.event_streams import LoopEventStream
 from cloister.domain.domain import Domain
-from cloister.errors import CallTimeout, LevelUnavailable, StartFailed
+from cloister.errors import CallTimeout, DomainUnloaded, LevelUnavailable, StartFailed
+from cloister.report import Reason
 from tests.domain.journal import MODULES, Journal, wait_until
 
 Make = Callable[..., Domain]
@@ -71,6 +73,20 @@ def test_what_is_no_event_of_a_domain_is_refused(make: Make, wrong: object) -> N
         domain.on(events.Exited, 3)  # type: ignore[call-overload]  # that is the point
 
 
+def test_coroutine_function_is_no_handler(make: Make) -> None:
+    """A handler that somebody would have to await is refused, and the error says what there is instead."""
+
+    async def handle(event: events.Event) -> None:
+        raise AssertionError
+
+    domain = make(on={})
+    for subscribe in (domain.on, cloister.current_domain().on):
+        with pytest.raises(TypeError, match=r"async for event in domain\.events\(UnhandledException\)"):
+            subscribe(events.UnhandledException, handle)
+    with pytest.raises(TypeError, match="nothing is awaited"):
+        make(on={events.Exited: handle})
+
+
 def test_handler_that_raises_is_logged_and_told(make: Make, journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
     """S47: a handler that raises is an `UnhandledException` of its own; later events and other handlers go on."""
 
@@ -99,6 +115,79 @@ def test_handlers_that_raise_at_everything_end_in_the_log(make: Make, caplog: py
     domain.unload()
     wait_until(lambda: "RuntimeError: Exited" in caplog.text)
     assert "RuntimeError: UnhandledException" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_handler_that_wants_to_end_its_thread_ends_nothing(
+    make: Make, journal: Journal, kind: type[BaseException]
+) -> None:
+    """S47: `sys.exit()` in a handler, or what else is no Exception, is told as any other; what comes later is told."""
+
+    def leave(event: events.Ready) -> None:
+        raise kind("enough")
+
+    domain = make(on={events.Ready: leave, **journal.all})
+    domain.exec("print('later')")
+    domain.unload()
+    journal.wait_for(events.Exited)
+    told = journal.of(events.UnhandledException)
+    assert [(event.where, type(event.error), str(event.error)) for event in told] == [
+        ("a handler of Ready", kind, "enough")
+    ]
+    assert [event.line for event in journal.of(events.Output)] == ["later"]
+
+
+def test_handler_of_the_last_moments_that_exits_holds_up_no_end(make: Make, journal: Journal) -> None:
+    """O06: `sys.exit()` in a handler of `Unloading`, here or in the domain, is no more than a handler that raises."""
+    domain = make(stop_timeout=600, on={events.Unloading: sys.exit, **journal.all})
+    domain.exec("import cloister, sys\ncloister.current_domain().on(cloister.events.Unloading, sys.exit)")
+    domain.unload()
+    assert journal.wait_for(events.Exited).report.reason is Reason.UNLOADED
+
+
+@pytest.mark.parametrize("kind", [events.Ready, events.Output, events.ModuleLoaded, events.UnhandledException])
+def test_domain_is_unloaded_by_a_handler(make: Make, journal: Journal, kind: type[events.Event]) -> None:
+    """O05: a handler of any event may unload its domain, and everything ends as it does otherwise."""
+    unloaded = threading.Event()
+    domain = make(on=journal.all, stop_timeout=600)
+
+    def unload(event: events.Event) -> None:
+        domain.unload()
+        unloaded.set()
+
+    domain.on(kind, unload)
+    with contextlib.suppress(DomainUnloaded):
+        domain.exec("import numbers_apart, threading; print('one')")
+        cloister.one_way(domain.eval("int"))("no number")
+        domain.call("time:sleep", 30)
+    assert unloaded.wait(30)
+    assert journal.wait_for(events.Exited).report.reason is Reason.UNLOADED
+    assert journal.kinds()[-2:] == ["Unloading", "Exited"]
+
+
+def test_handlers_come_and_go_while_they_are_told(make: Make) -> None:
+    """One that takes itself out, puts another one in, or takes out the next, changes what is told from then on."""
+    domain = make(on={})
+    heard: list[str] = []
+    done = threading.Event()
+
+    def once(event: events.Output) -> None:
+        heard.append(f"once {event.line}")
+        domain.off(events.Output, once)
+        domain.on(events.Output, late)
+
+    def late(event: events.Output) -> None:
+        heard.append(f"late {event.line}")
+        if event.line == "3":
+            done.set()
+
+    domain.on(events.Output, once)
+    for number in (1, 2, 3):
+        domain.exec(f"print({number})")
+        wait_until(lambda number=number: any(words.endswith(str(number)) for words in heard))
+    assert done.wait(30)
+    assert [words for words in heard if words.startswith("once")] == ["once 1"]
+    assert heard[-1] == "late 3"
 
 
 def test_slow_handler_holds_up_no_call(make: Make) -> None:

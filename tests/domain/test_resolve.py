@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+import cloister
 from cloister import aio
 from cloister.domain import events
 from cloister.domain.domain import Domain
 from cloister.domain.resolving import Found, Lookup
 from cloister.domain.setup import Setup
-from cloister.errors import StartFailed
+from cloister.errors import DomainUnloaded, StartFailed
 from tests.domain.journal import MODULES, Journal
 
 Make = Callable[..., Domain]
@@ -309,3 +310,67 @@ def test_event_of_every_kind_does_not_turn_the_watching_on(make: Make, journal: 
         == []
     )
     assert journal.of(events.ModuleLoaded) == []
+
+
+# -- handlers that misbehave -----------------------------------------------------------------------------------------
+
+
+def test_handler_that_exits_fails_the_lookup_alone(make: Make) -> None:
+    """S47: `sys.exit()` in a handler is an answer that failed, and ends neither the call nor this program."""
+    domain = make(setup=Setup(resolve={"module": lambda lookup: sys.exit(3)}))
+    with pytest.raises(ModuleNotFoundError, match=r"a resolve handler of the host failed: .*SystemExit: 3"):
+        domain.load("lost_for_ever")
+    assert domain.eval("6 * 7") == 42
+
+
+def test_handler_that_looks_for_the_same_is_not_asked_again(make: Make) -> None:
+    """S47: a handler that sends the domain back to what it was asked for gets no answer there, and gives one itself."""
+    asked: list[str] = []
+
+    def resolve(lookup: Lookup) -> Found:
+        asked.append(lookup.name)
+        with pytest.raises(FileNotFoundError):
+            domain.eval("cloister.current_domain().resource('email', 'none.txt')")
+        return Found(data=b"found")
+
+    domain = make(setup=Setup(resolve={"resource": resolve}))
+    domain.exec("import cloister")
+    assert domain.eval("cloister.current_domain().resource('email', 'none.txt')") == b"found"
+    assert asked == ["email:none.txt"]
+
+
+def test_handler_that_blocks_does_not_outlast_its_domain(make: Make) -> None:
+    """S47, O05: a call that waits for a handler ends with its domain, whatever the handler does."""
+    asked, release = threading.Event(), threading.Event()
+
+    def resolve(lookup: Lookup) -> None:
+        asked.set()
+        release.wait(60)
+
+    domain = make(setup=Setup(resolve={"module": resolve}, resolve_timeout=600))
+    errors: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            domain.load("lost_for_ever")
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        assert asked.wait(30)
+        domain.unload()
+        thread.join(30)
+        assert [type(error) for error in errors] == [DomainUnloaded]
+    finally:
+        release.set()
+
+
+def test_handler_runs_for_the_logical_thread_that_asks(make: Make) -> None:
+    """S37: what a handler calls is called for the thread whose code looks for something."""
+    seen: list[int] = []
+    domain = make(setup=Setup(resolve={"module": lambda lookup: seen.append(cloister.logical_thread())}))
+    with pytest.raises(ModuleNotFoundError):
+        domain.load("lost_for_ever")
+    assert seen == [cloister.logical_thread()]

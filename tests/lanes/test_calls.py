@@ -309,6 +309,21 @@ def test_logical_thread_is_the_same_on_both_sides(domain: cloister.Domain) -> No
     assert theirs not in (own, *(here for here, _ in others))
 
 
+@pytest.mark.parametrize("limit", [None, 2])
+def test_logical_thread_is_the_caller_s_after_a_call_that_was_not_sent(start: Start, limit: int | None) -> None:
+    """S37: where the first call of a thread could not be sent, the next one says whose it is."""
+    domain = start(max_concurrency=limit)
+
+    def fail_first(_: int) -> tuple[int, int]:
+        with pytest.raises(cloister.MarshalError):
+            domain.call("math:sqrt", threading.Lock())
+        return calling.logical_thread(), domain.call("errands:logical_thread")
+
+    found = on_threads(2, fail_first)
+    assert all(here == there for here, there in found)
+    assert domain.call("errands:logical_thread") == calling.logical_thread()
+
+
 @pytest.mark.slow
 def test_lane_ends_with_its_thread(start: Start) -> None:
     """Two thousand short-lived threads, each with a call, leave neither descriptors here nor threads over there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 
@@ -31,6 +32,11 @@ class Short(Held):
 def sponsored(sponsor: Callable[[], float | None], seconds: float = 0.02) -> object:
     """One object, whose sponsor is the host's."""
     return cloister.lease(seconds, renew_on_call=0, sponsor=lambda held: sponsor())(Held())
+
+
+def sponsored_by_one_that_exits() -> object:
+    """One whose sponsor wants to end its thread."""
+    return cloister.lease(0.02, renew_on_call=0, sponsor=lambda held: sys.exit())(Held())
 
 
 def asked_in_vain() -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import threading
 import weakref
@@ -97,6 +98,53 @@ def test_sponsor_that_raises_or_answers_nonsense_ends_the_lease(
     wait_until(lambda: caplog.text.count("the sponsor of a lease raised") == 2)
     assert "no money" in caplog.text
     assert len(kept) == 2
+
+
+@pytest.mark.parametrize("answer", [-1, math.nan, math.inf, True])
+def test_sponsor_that_answers_no_number_of_seconds_is_asked_once(
+    domain: cloister.Domain, answer: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is no number of seconds ends the lease, and does not let the sponsor be asked for ever."""
+    asked: list[int] = []
+
+    def sponsor() -> float | None:
+        asked.append(1)
+        return answer if len(asked) < 20 else None
+
+    held = domain.call("leased:sponsored", sponsor)
+    wait_until(lambda: domain.call("leased:alive") == 0)
+    assert len(asked) == 1
+    assert "the sponsor of a lease raised" in caplog.text
+    with pytest.raises(MarshalError, match=GONE):
+        held.name()
+
+
+def test_sponsor_that_exits_ends_the_lease(domain: cloister.Domain) -> None:
+    """`sys.exit()` in a sponsor is no answer, and nobody waits for one."""
+    held = domain.call("leased:sponsored_by_one_that_exits")
+    wait_until(lambda: domain.call("leased:alive") == 0)
+    with pytest.raises(MarshalError, match=GONE):
+        held.name()
+
+
+def test_sponsor_whose_domain_has_ended_keeps_nothing(domain: cloister.Domain) -> None:
+    """A sponsor in a domain that is gone gives no answer; the object is let go, and other leases run on."""
+    with cloister.Domain("sponsor", setup=cloister.Setup(path=[MODULES])) as other:
+        held = domain.call("leased:sponsored", other.eval("lambda: 0.02"))
+        assert held.name() == "held"
+    wait_until(lambda: domain.call("leased:alive") == 0)
+    with pytest.raises(MarshalError, match=GONE):
+        held.name()
+
+
+def test_lease_of_a_hundred_thousand_years_stops_no_other(domain: cloister.Domain) -> None:
+    """A lease that is longer than a thread can sleep does no harm to those after it."""
+    long = domain.call("leased:sponsored", lambda: None, 3e12)
+    short = domain.create("leased:Short")
+    wait_until(lambda: domain.call("leased:alive") == 1)
+    assert long.name() == "held"
+    with pytest.raises(MarshalError, match=GONE):
+        short.name()
 
 
 def test_sponsor_that_does_not_answer_costs_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,17 @@ class Queue:
                 return False
             return self._idle.wait_for(lambda: not self._running, timeout)
 
+    def run_rest(self) -> None:
+        """Run what waits, in a job of its own that waits for something which comes after it; anywhere else nothing."""
+        while self.here:
+            with self._lock:
+                if not self._jobs:
+                    return
+                job, size = self._jobs.popleft()
+                self._size -= size
+            _run(job)
+            del job
+
     def _drain(self) -> None:
         while True:
             with self._lock:
@@ -159,7 +170,7 @@ def _nothing() -> None:
 def _run(job: Callable[[], object]) -> None:
     try:
         job()
-    except Exception:
+    except BaseException:  # `sys.exit()` too: this thread is not the user's to end
         _log.exception("a handler raised; the domain goes on")
 
 

@@ -144,6 +144,7 @@ class End:
         self._gone = True
         self._look_away()
         life.waits.end()
+        life.resolving.end()
         life.guest_threads.close()
         life.peer.end(life.error)
         life.speaker.close()

@@ -58,13 +58,16 @@ RESERVED_LANES = 1024
 """Lanes that have a slot in the shared page; their numbers are used again, the longest unused first."""
 
 
+HURRY_S = 0.01
+"""How soon the guest is told of a stream that was dropped, with all others that are until then."""
+
 _ASKED = Asked()
 
 
 class _Here:
     """What a thread has of one domain."""
 
-    __slots__ = ("begins", "holds", "lane", "serves", "told")
+    __slots__ = ("begins", "holds", "introduces", "lane", "told")
 
     def __init__(self) -> None:
         self.lane: CallLane | None = None
@@ -74,8 +77,9 @@ class _Here:
         """Where lanes are limited: how many it has taken."""
         self.begins: Submitted | None = None
         """Where lanes are limited: the submitted call that this thread is about to make."""
-        self.serves = False
-        """Whether it runs for logical threads that are not its own: one after the other on one lane."""
+        self.introduces = False
+        """Whether its calls say who speaks: it runs for logical threads that are not its own, one after the other on
+        one lane, or the first call on it was not sent."""
         self.told: CallLane | None = None
         """Where lanes are limited: the lane on which its one-way calls went."""
 
@@ -132,8 +136,8 @@ class GuestPeer(Peer):
                 return self._call_first(target, name, args, kwargs, flags, limit)
             here.lane = None
             try:
-                if limit is not None or here.serves or travel.noted or TRACER in modules:
-                    introduced = lane if here.serves else None
+                if limit is not None or here.introduces or travel.noted or TRACER in modules:
+                    introduced = lane if here.introduces else None
                     options = calling.options_down(limit, name, introduced)
                     return lane.call(target, name, args, kwargs, options, flags, limit)
                 return lane.call(target, name, args, kwargs, None, flags, None)
@@ -150,7 +154,7 @@ class GuestPeer(Peer):
         """Call from a thread that has no lane at this moment, or whose lane is over."""
         here = self._per_thread.here
         submitted, here.begins = here.begins, None
-        here.serves = calling.serves()
+        here.introduces = calling.serves()
         lane = self._acquire(limit)
         try:
             if submitted is not None:
@@ -160,6 +164,8 @@ class GuestPeer(Peer):
             self.life.note_answer()
             return value
         finally:
+            if not lane.logical:
+                here.introduces = True
             if submitted is not None:
                 submitted.end()
             self._release(lane)
@@ -181,6 +187,8 @@ class GuestPeer(Peer):
                 lane.tell(target, name, args, kwargs, calling.options_down(limit, name, lane), limit)
                 here.told = lane if self._rack is not None else None
             finally:
+                if not lane.logical:
+                    here.introduces = True
                 if mine:
                     here.lane = lane
                 else:
@@ -235,10 +243,13 @@ class GuestPeer(Peer):
         """Something was dropped that is to be let go soon over there. Called by finalizers."""
         if not self._hurries and not self.life.over:
             self._hurries = True
-            watcher.hint(self._tell_dropped)
+            watcher.hint(self._tell_soon)
+
+    def _tell_soon(self) -> None:
+        """On the watcher's thread, which may take locks. A burst of streams that are left costs one message."""
+        self.life.at(time.monotonic() + HURRY_S, self._tell_dropped)
 
     def _tell_dropped(self) -> None:
-        """Runs on the watcher's thread."""
         self._hurries = False
         self.life.speaker.send_waiting()
 

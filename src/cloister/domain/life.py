@@ -254,6 +254,7 @@ class Life:
         """
         self.stop()
         if not watcher.here:
+            self.queue.run_rest()  # a handler unloads it: those of `Unloading` come next, and would wait for this one
             self._wait_gone(self.unload_s)
             self.queue.wait_empty(FLUSH_S)
 

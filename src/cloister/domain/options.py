@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from cloister.domain import level
 from cloister.domain.events import Event, ProcessExit
 from cloister.domain.setup import LONGEST_S, Setup, Watchdog
 
-__all__ = ["Options", "check_event", "check_handler", "program_args"]
+__all__ = ["Options", "check_event", "check_handler", "check_plain", "program_args"]
 
 Handlers = tuple[tuple[type[Event], Callable[[Any], object]], ...]
 
@@ -63,6 +64,16 @@ def check_handler(event: object, handler: object) -> None:
     event = check_event(event)
     if not callable(handler):
         raise TypeError(f"the handler of {event.__name__} is to be called with the event; {handler!r} can't be called")
+    check_plain(event, handler)
+
+
+def check_plain(event: type[Event], handler: object) -> None:
+    """Raise TypeError for a coroutine function: handlers run on a thread, where nobody awaits anything."""
+    if inspect.iscoroutinefunction(handler):
+        raise TypeError(
+            f"the handler of {event.__name__} is called on a thread of cloister's, where nothing is awaited; let a task"
+            f" iterate over the events, as cloister.aio has it: async for event in domain.events({event.__name__})"
+        )
 
 
 def program_args(args: Sequence[str]) -> list[str]:

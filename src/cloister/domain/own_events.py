@@ -19,7 +19,7 @@ from cloister.domain import (
     events,
     living,  # noqa: F401 - its exit hook stops the domains; ours is registered after it, and so runs before it
 )
-from cloister.domain.options import check_event
+from cloister.domain.options import check_event, check_plain
 from cloister.domain.subscriptions import Subscriptions
 from cloister.errors import LevelUnavailable
 from cloister.guest import loads, local, raised, unhandled
@@ -87,6 +87,7 @@ def add(kind: type[events.Event], handler: Callable[[Any], object]) -> None:
         raise TypeError(f"a domain tells its own code of {names}; {kind.__name__} is told to its creator")
     if not callable(handler):
         raise TypeError(f"the handler of {kind.__name__} is to be called with the event; {handler!r} can't be called")
+    check_plain(kind, handler)
     if local.shares() and kind in _OF_THE_PROCESS:
         raise LevelUnavailable(
             f"{kind.__name__} is told of a whole process, which a domain at the level 'thread' shares with its host;"

@@ -2,7 +2,8 @@
 
 The guest asks only after its own search has failed, and only where somebody here wants to be asked. Handlers are asked
 in their order; the first answer wins. Each runs on a thread of cloister's and not on the one that waits for the answer,
-so that one that hangs costs the guest its import and nobody a thread. In a guest, what its own domains look for is
+so that one that hangs costs the guest its import and nobody a thread. It has the context of that one: what it calls is
+called for the same logical thread. In a guest, what its own domains look for is
 handed on to its host, so a domain inherits the handlers of its creators.
 
 Any thread may enter. What the guest does with an answer is in `cloister.guest.lookups`.
@@ -10,13 +11,16 @@ Any thread may enter. What the guest does with an answer is in `cloister.guest.l
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cloister import calling
 from cloister.domain import events
 from cloister.domain.crew import Crew
 from cloister.errors import ProtocolError
@@ -91,6 +95,9 @@ class Resolving:
         self._life = life
         self._handlers: list[tuple[str, Handler]] = list(setup.resolve.items())
         self._limit = setup.resolve_timeout
+        self._answering: set[tuple[int, str, str, int]] = set()
+        """Which handler is answering which question of which logical thread."""
+        self._waiting: set[Future[Any]] = set()
         if self._handlers or lookups.ask is not None:
             life.watching.want("lookups")
 
@@ -134,18 +141,37 @@ class Resolving:
     def resolve_aside(self, kind: Any, name: Any, requested_by: Any) -> Future[Any]:
         """As `resolve`, on a thread of cloister's: for a host that must not wait."""
         future: Future[Any] = Future()
-        _asides.run(partial(_run, future, self.resolve, kind, name, requested_by))
+        context = contextvars.copy_context()
+        _asides.run(partial(context.run, _run, future, self.resolve, kind, name, requested_by))
         return future
 
+    def end(self) -> None:
+        """The domain has ended: nobody waits for an answer any more."""
+        for future in list(self._waiting):
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(RuntimeError("the domain has ended"))
+
     def _ask(self, handler: Handler, lookup: Lookup) -> list[Any] | None:
+        """The answer of one handler. It runs for the logical thread that asks; where it looks for the very same itself,
+        by what it calls over there, it is not asked again."""
+        question = (id(handler), lookup.kind, lookup.name, calling.logical_thread())
+        if question in self._answering:
+            return None
         future: Future[Any] = Future()
-        _crew.run(partial(_run, future, handler, lookup))
+        context = contextvars.copy_context()
+        self._waiting.add(future)
+        if self._life.over:
+            self.end()
         try:
-            answer = future.result(self._limit)
+            _crew.run(partial(context.run, _run, future, self._call, handler, question, lookup))
+            error = future.exception(self._limit)
         except TimeoutError:
-            if future.done():
-                raise  # it is what the handler itself raised
             raise TimeoutError(f"a handler gave no answer within {self._limit:g} s") from None
+        finally:
+            self._waiting.discard(future)
+        if error is not None and not isinstance(error, Exception):  # `sys.exit()`: this program is not its to end
+            raise RuntimeError(f"a handler raised {type(error).__name__}: {error}")
+        answer = future.result()
         if answer is None:
             return None
         if isinstance(answer, os.PathLike):
@@ -154,9 +180,19 @@ class Resolving:
             raise TypeError(f"a handler answers with Found(...), a Path or None, not {answer!r}")
         return answer.to_plain(lookup.kind)
 
+    def _call(self, handler: Handler, question: tuple[int, str, str, int], lookup: Lookup) -> Any:
+        self._answering.add(question)
+        try:
+            return handler(lookup)
+        finally:
+            self._answering.discard(question)
+
 
 def _run(future: Future[Any], function: Callable[..., Any], *args: Any) -> None:
-    try:
-        future.set_result(function(*args))
-    except BaseException as error:
-        future.set_exception(error)
+    with contextlib.suppress(InvalidStateError):  # the domain has ended meanwhile
+        try:
+            value = function(*args)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(value)

@@ -107,7 +107,7 @@ class Subscriptions:
         """Runs on a thread of the crew, in the event's turn."""
         try:
             handler(event)
-        except Exception as error:
+        except BaseException as error:  # `sys.exit()` too: this thread is not the handler's to end
             _log.exception("a handler of %s raised; domain %r goes on", type(event).__name__, event.domain)
             if isinstance(event, events.UnhandledException | events.Exited):
                 return

@@ -23,6 +23,7 @@ class Bell:
     def __init__(self) -> None:
         """Raises OSError where no descriptor is left."""
         self._lock = threading.Lock()
+        self._rung = False
         self.reader = self._writer = -1
         if sys.platform == "win32":
             raise NotImplementedError
@@ -34,9 +35,10 @@ class Bell:
             os.set_blocking(self._writer, False)
 
     def ring(self) -> None:
-        """Wake who polls `reader`."""
-        if self._lock.acquire(blocking=False):
+        """Wake who polls `reader`, unless that was done and not answered yet."""
+        if not self._rung and self._lock.acquire(blocking=False):
             try:
+                self._rung = True
                 if self._writer >= 0:
                     os.write(self._writer, _STROKE)
             except OSError:
@@ -44,8 +46,12 @@ class Bell:
             finally:
                 self._lock.release()
 
+    def answered(self) -> None:
+        """What it is rung for from now on was not done yet."""
+        self._rung = False
+
     def hush(self) -> None:
-        """Be quiet until it is rung again."""
+        """Take the sound away, so that `reader` is not ready any more."""
         try:
             os.read(self.reader, 4096)
         except BlockingIOError:

@@ -9,6 +9,7 @@ code that holds the interpreter lock stops this thread too; then no beat arrives
 from __future__ import annotations
 
 import errno
+import math
 import os
 import platform
 import select
@@ -53,6 +54,8 @@ LATER_S = 0.05
 """How soon, at first and at last, a call is looked at that was told to stop and still runs."""
 AGAIN_S = 0.005
 """How soon a beat is tried again while another thread sends."""
+HURRY_S = 0.01
+"""How soon the host is told of a stream that was dropped, with all others that are until then."""
 MAX_BYTES = 4 * 1024 * 1024
 """What the host takes in one message of a control channel."""
 
@@ -230,22 +233,27 @@ class Control:
             pass
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
-        bell, channel, rung = self._hang_bell(), self.channel.fileno(), False
+        bell, channel = self._hang_bell(), self.channel.fileno()
         if bell is not None:
             poll.register(bell.reader, select.POLLIN)
-        due = time.monotonic()
+        due, hurry = time.monotonic(), math.inf
         try:
             while True:
-                wait = due - time.monotonic()
-                if (wait <= 0 or rung) and not self._sending.acquire(blocking=False):
+                now = time.monotonic()
+                wait = min(due, hurry) - now
+                if wait <= 0 and not self._sending.acquire(blocking=False):
                     # A finalizer in the middle of another thread's `send` may wait for what only this thread brings.
                     wait = AGAIN_S
-                elif wait <= 0 or rung:
+                elif wait <= 0:
+                    beats, hurry = now >= due, math.inf
                     try:
-                        (self._beat if wait <= 0 else self._tell_dropped)()
+                        if bell is not None:
+                            bell.answered()
+                        (self._beat if beats else self._tell_dropped)()
                     finally:
                         self._sending.release()
-                    due, rung = (time.monotonic() + self._beat_s if wait <= 0 else due), False
+                    if beats:
+                        due = time.monotonic() + self._beat_s
                     continue
                 if self._insist():
                     wait = min(wait, INSIST_S)
@@ -254,7 +262,7 @@ class Control:
                 ready = [fd for fd, _ in poll.poll(wait * 1000 + 1)]
                 if bell is not None and bell.reader in ready:
                     bell.hush()
-                    rung = True
+                    hurry = min(hurry, time.monotonic() + HURRY_S)
                 if channel in ready:
                     self._fill()
                     while (frame := self._decoder.next_frame()) is not None:

@@ -85,7 +85,7 @@ class Notices:
         for handler in list(self._handlers):
             try:
                 handler()
-            except Exception:
+            except BaseException:  # `sys.exit()` too: the others run, and the host is told
                 _log.exception("a handler of Unloading raised; the others run")
         assert self._tell is not None
         self._tell(False)

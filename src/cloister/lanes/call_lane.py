@@ -144,6 +144,8 @@ class CallLane(FrameLane):
         except BaseException as error:
             if type(error) is not MarshalError or len(conversation.waiting) > outer:
                 self._leave(calling[-1], outer, error)
+            else:
+                self._not_introduced(options)
             raise
         finally:
             calling.pop()
@@ -169,6 +171,7 @@ class CallLane(FrameLane):
         try:
             self._send(self.conversation.tell(target, name, args, kwargs, options), deadline)
         except MarshalError:
+            self._not_introduced(options)
             raise
         except TimeUp:
             raise CallTimeout(f"the time was up before {name}() could be sent") from None
@@ -179,6 +182,11 @@ class CallLane(FrameLane):
             self.calling.pop()
             if self._ended and not self.calling:
                 self.close()
+
+    def _not_introduced(self, options: dict[str, Any] | None) -> None:
+        """A call was not sent: where it would have said who speaks, the peer does not know it yet."""
+        if options and "logical" in options:
+            self.logical = self.strand = 0
 
     def _converse(self, frame: Frame, deadline: float | None) -> Answer:
         """Take frames, the given one first, and serve the calls among them, until the last call is answered."""

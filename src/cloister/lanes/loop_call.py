@@ -205,6 +205,9 @@ class LoopCallLane(LoopEnd):
         try:
             options = calling.options_down(deadline, name, self)
             data = self._conversation.ask(target, name, args, kwargs, options, flags)
+        except BaseException:
+            self.logical = self.strand = 0  # it was not said who speaks
+            raise
         finally:
             self._asking = False
         call = kind(loop=self.loop)

@@ -23,6 +23,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from cloister.daemons import daemons
+from cloister.errors import MarshalError
 from cloister.objects.marks import Shared
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ T = TypeVar("T")
 
 SPONSOR_S: Final = 10.0
 """How long a sponsor may take to answer; after that the lease has run out."""
+LONGEST_WAIT_S: Final = 3600.0
+"""How long the clock sleeps; the system's own limit is in the way of a lease of a hundred years."""
+AGAIN_S: Final = 0.1
+"""How soon it is tried again to ask a sponsor where the system had no thread left."""
 _MARK: Final = "__cloister_lease__"
 
 _log = logging.getLogger("cloister")
@@ -70,8 +75,8 @@ def lease(
 
     It is kept for `seconds` from when it is handed out, and for at least `renew_on_call` seconds (None: as many as
     `seconds`, 0: not at all) from each call. When that is over, `sponsor` is called with the object, on a thread of
-    cloister's, and answers for how many more seconds it is kept; None, 0, an exception, or no answer within 10 s end
-    it. Then every use over there raises MarshalError.
+    cloister's, and answers for how many more seconds it is kept; None, 0, an exception, an answer that is no number of
+    seconds, or none within 10 s end it. Then every use over there raises MarshalError.
 
     ``@cloister.lease(60)`` above a class is for all its objects; ``cloister.lease(60)(value)`` hands one over, as
     `share` does. Without any of this there are no leases. Raises ValueError for what is no number of seconds.
@@ -165,7 +170,7 @@ class _Clock:
                     return
 
     def _next(self, heap: list[tuple[float, int, weakref.ref[Grant]]]) -> weakref.ref[Grant] | None:
-        wait = max(0.0, heap[0][0] - time.monotonic()) if heap else None
+        wait = min(max(0.0, heap[0][0] - time.monotonic()), LONGEST_WAIT_S) if heap else None
         try:
             return self._news.get(timeout=wait)
         except queue.Empty:
@@ -187,7 +192,13 @@ class _Clock:
             exports.expire(grant.number)
             return None
         grant.asking = True
-        threading.Thread(target=self._ask, args=(reference, sponsor), name="cloister-sponsor", daemon=daemons()).start()
+        try:
+            threading.Thread(
+                target=self._ask, args=(reference, sponsor), name="cloister-sponsor", daemon=daemons()
+            ).start()
+        except RuntimeError:  # there is no thread left, or the interpreter ends
+            grant.asking = False
+            return now + AGAIN_S
         return now + SPONSOR_S
 
     def _ask(self, reference: weakref.ref[Grant], sponsor: Callable[[Any], float | None]) -> None:
@@ -196,18 +207,32 @@ class _Clock:
         if grant is None or exports is None:
             return
         try:
-            seconds = sponsor(exports.find(grant.number).value)
-            if seconds is not None and not isinstance(seconds, int | float):
-                raise TypeError(f"a sponsor answers with seconds, or with None, not {seconds!r}")
-        except Exception:
+            value = exports.find(grant.number).value
+        except MarshalError:
+            return  # it was dropped meanwhile
+        try:
+            seconds = _checked(sponsor(value))
+        except BaseException:  # `sys.exit()` too: it is no answer
             _log.exception("the sponsor of a lease raised; object #%d is let go", grant.number)
-            seconds = None
+            seconds = 0.0
+        del value
         if seconds:
             grant.keep(seconds)
             grant.asking = False
             self._put(reference)
         elif grant.due <= time.monotonic():  # no call has renewed it meanwhile
             exports.expire(grant.number)
+
+
+def _checked(answer: Any) -> float:
+    """The seconds that a sponsor answers. Raises TypeError and ValueError for what is none."""
+    if answer is None:
+        return 0.0
+    if not isinstance(answer, int | float) or isinstance(answer, bool):
+        raise TypeError(f"a sponsor answers with seconds, or with None, not {answer!r}")
+    if not 0 <= answer < math.inf:
+        raise ValueError(f"a sponsor answers with seconds from 0 up, or with None, not {answer!r}")
+    return float(answer)
 
 
 _clock = _Clock()
