@@ -141,7 +141,7 @@ class Resolving:
     def resolve_aside(self, kind: Any, name: Any, requested_by: Any) -> Future[Any]:
         """As `resolve`, on a thread of cloister's: for a host that must not wait."""
         future: Future[Any] = Future()
-        context = contextvars.copy_context()
+        context = _context_of_asker()
         _asides.run(partial(context.run, _run, future, self.resolve, kind, name, requested_by))
         return future
 
@@ -158,7 +158,7 @@ class Resolving:
         if question in self._answering:
             return None
         future: Future[Any] = Future()
-        context = contextvars.copy_context()
+        context = _context_of_asker()
         self._waiting.add(future)
         if self._life.over:
             self.end()
@@ -186,6 +186,14 @@ class Resolving:
             return handler(lookup)
         finally:
             self._answering.discard(question)
+
+
+def _context_of_asker() -> contextvars.Context:
+    """A copy of this context, for another thread that runs for the same logical one."""
+    context = contextvars.copy_context()
+    logical, strand = calling.logical_thread(), calling.strand()
+    context.run(calling.join, logical, None if strand == logical else strand)
+    return context
 
 
 def _run(future: Future[Any], function: Callable[..., Any], *args: Any) -> None:
