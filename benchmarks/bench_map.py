@@ -1,7 +1,8 @@
 """A function of a few nanoseconds over many items, in chunks of 1,024: against a loop in this process, and the pools.
 
 The function adds one, so what is seen is the way there and back. Half the speed of the loop is the aim: the work of
-both sides then takes as long as the function itself.
+both sides then takes as long as the function itself. A bare program, which sends the same chunks and has nothing else,
+shows what Python leaves of that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import cloister
-from benchmarks import harness, peers
+from benchmarks import bare, harness, peers
 from benchmarks.harness import Entered, Table
 
 ITEMS = 100_000
@@ -31,6 +32,7 @@ def run() -> Iterator[Table]:
             f"Map: one of {ITEMS:,} {kind}, in chunks of {CHUNK:,}",
             {
                 "a loop here": partial(_loop, name, items),
+                "a bare program": partial(bare.mapped, f"{__name__}:{name}", items, CHUNK),
                 "cloister, Domain.map": partial(_domain, name, items),
                 "cloister, DomainPoolExecutor(1)": partial(_pool, name, items, 1),
                 "cloister, DomainPoolExecutor(2)": partial(_pool, name, items, 2),

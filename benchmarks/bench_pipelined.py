@@ -1,6 +1,7 @@
 """Many calls open at once: futures that are submitted in a row and then waited for, 2,000 at a time.
 
-The floor is what encoding and dispatching alone cost. Pyro5 sends all of them in one message (its batch), execnet has
+The floor is what encoding and dispatching alone cost; a bare program, with a future of the standard library for each
+call and nothing else, shows what Python leaves of it. Pyro5 sends all of them in one message (its batch), execnet has
 no futures and is given all numbers before it is asked for the first answer.
 """
 
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import cloister
-from benchmarks import dispatch, harness, peers
+from benchmarks import bare, dispatch, harness, peers
 from benchmarks.harness import Entered, Table
 
 MANY = 2000
@@ -27,6 +28,7 @@ def run() -> Iterator[Table]:
         f"Pipelined: one of {MANY:,} calls that are open at once",
         {
             "encode + dispatch": partial(dispatch.dispatched, MANY),
+            "a bare program": partial(bare.submitted, peers.ADD, MANY),
             "cloister, Domain.submit": _domain,
             "cloister, DomainPoolExecutor(1)": _pool,
             "ProcessPoolExecutor(1)": _processes,

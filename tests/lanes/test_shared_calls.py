@@ -549,6 +549,7 @@ def test_end_of_a_domain_reaches_a_finalizer_that_waits_in_the_middle_of_a_submi
         ends.append(endless.exception(JOIN_S))
         real(self, data)
 
+    monkeypatch.setattr(shared_lane, "BURST_S", 0.0)
     monkeypatch.setattr(Sending, "_write_at_once", write)
     monkeypatch.setattr(shared_lane, "BURST_S", 0.0)  # two calls so close would be written by the reading thread
     last = domain.submit("time:sleep", 60)
@@ -568,3 +569,13 @@ def test_report_of_a_crash_names_the_submitted_call(start: Start) -> None:
         with pytest.raises(DomainCrashed) as caught:
             begin(start())
         assert "while it served: " in str(caught.value.report)
+
+
+def test_answers_are_not_lost_with_a_later_call_that_ends_the_domain(start: Start) -> None:
+    """Calls that were answered in a row before one that kills the domain have their results; it has the report."""
+    domain = start()
+    domain.submit("operator:add", 0, 0).result(JOIN_S)
+    futures = [domain.submit("operator:add", number, 1) for number in range(40)]
+    last = domain.submit("os:_exit", 3)
+    assert [future.result(JOIN_S) for future in futures] == list(range(1, 41))
+    assert isinstance(last.exception(JOIN_S), DomainCrashed)

@@ -57,7 +57,19 @@ IN_VAIN_LOOK_S: Final = 0.016
 """How seldom is looked where nobody can read on, because each thread is in a call."""
 BRISK: Final = 4
 """Calls that begin between two looks where another thread would only be in the way."""
+MOST_KNOWN: Final = 1000
+"""Names of code that are noted."""
+
 _CALL: Final = int(Kind.CALL)
+
+
+def _code_of(call: Call) -> str | None:
+    """What a call runs, as far as its name tells; None where that does not."""
+    if call[1]:
+        return call[2]
+    args = call[3]  # of the service: what is to be called comes first
+    plain = args[0] if args else None
+    return plain[1] if type(plain) is list and len(plain) == 2 and type(plain[1]) is str else None
 
 
 class SharedServing:
@@ -92,6 +104,8 @@ class SharedServing:
         """About how many calls have begun; two threads may count as one."""
         self._asleep = False
         """Who stands by waits without looking, and is to be woken by who begins a call."""
+        self._known: set[str] = set()
+        """What has run here before while answers were held; see `_code_of`."""
         self._ended = self._left = False
         peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
@@ -296,6 +310,10 @@ class SharedServing:
                 del self._running[number]
                 me.number = 0
                 return
+            if self._out.holds and (code := _code_of(call)) not in self._known:
+                self._out.push()  # it may be what ends this process: what was answered before is not lost with it
+                if len(self._known) < MOST_KNOWN and code is not None:
+                    self._known.add(code)
             context = copy_context()
             value = self._peer.serve_shared(me, call, context)
             if type(value) is CoroutineType:

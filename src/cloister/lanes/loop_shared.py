@@ -5,7 +5,8 @@ futures. All of it belongs to the loop's thread, but for `stop_from_afar`, `diso
 bookkeeping is in `ledger`; the caller's end for threads is `shared_lane`.
 
 **Writing.** A call that finds no other one open is written at once: somebody waits for it, and nothing is there to be
-sent with it. All others are collected and written together at the end of this turn of the loop.
+sent with it. All others are collected, and written together at the end of this turn of the loop, or when they are
+enough for one frame: so the peer begins while the rest is encoded.
 
 **What waits.** At most `MAX_QUEUED_BYTES` of encoded calls wait for a peer that does not read. Later calls, and all
 calls before `open`, wait as they are: their arguments are encoded when there is room. Whoever produces calls without
@@ -140,6 +141,7 @@ class LoopShared(LoopEnd):
         """Calls that wait as they are: in the order in which they came."""
         self._row: list[bytes | list[Buffer]] = []
         """Calls that were not framed yet, in their order: a short one as its message alone, any other as its frame."""
+        self._row_bytes = 0
         self._scheduled = False
         """A flush comes at the end of this turn of the loop."""
         self._timer: asyncio.TimerHandle | None = None
@@ -183,14 +185,14 @@ class LoopShared(LoopEnd):
             if deadline is not None:
                 self._wake_at(deadline)
             return future
-        alone = not ledger.waiting
+        alone = not ledger.waiting and not self._scheduled
         number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
         self._enter(future, number, data, deadline)
-        if not self._scheduled and not self._blocked:
-            if alone:
+        if not self._blocked:
+            if alone or self._row_bytes >= ROW_BYTES:
                 self._frame_row()
                 self._write()
-            else:
+            elif not self._scheduled:
                 self._schedule()
         return future
 
@@ -233,7 +235,9 @@ class LoopShared(LoopEnd):
         ledger.said = number
         ledger.waiting[number] = call
         self._row.append(data)
-        self._queued += len(data) if isinstance(data, bytes) else len(data[0])
+        size = len(data) if isinstance(data, bytes) else len(data[0])
+        self._row_bytes += size
+        self._queued += size
         if deadline is not None:
             ledger.until(number, deadline)
             self._wake_at(deadline)
@@ -262,7 +266,7 @@ class LoopShared(LoopEnd):
 
     def _frame_row(self) -> None:
         """Queue what was collected, short calls in common frames."""
-        row, self._row = self._row, []
+        row, self._row, self._row_bytes = self._row, [], 0
         bodies: list[bytes] = []
         size = 0
         for each in row:
