@@ -1,8 +1,10 @@
 """From SIGKILL to the error in the call that was running, and on to the first answer of a successor, in milliseconds.
 
 The floor is a thread that reads a raw pipe of a killed child until its end; for a successor, that and a posix_spawn.
-Its child is a bare Python; one that has imported what a guest has takes the kernel longer to clear away. A report that
-says what happened is part of what a domain gives for it.
+Its child is a bare Python. The kernel clears a process away before it closes what that had, and takes two or three
+times as long for one that has imported what a guest has. So there is a second floor: a pipe of a guest itself, read by
+a process that does nothing else. What is above that is ours. A report that says what happened is part of what a domain
+gives for it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
 import cloister
@@ -26,12 +29,14 @@ ROUNDS = 15
 ERROR_AIM, SUCCESSOR_AIM = 1.2, 1.5
 _BARE, _LARGE = "pass", "import cloister.guest.boot"
 """What the child of the floor imports."""
+_READER = "import os, time; print(flush=True); os.read(0, 1); print(time.perf_counter())"
+"""Says when its stdin ended; the clock is that of all processes."""
 SETTLE_S = 0.02
 """How long a call may take to be on its way."""
 
 
 def run() -> Iterator[Table]:
-    """One table for the error, one for the successor."""
+    """A table for the error, one beside the end of the very same process, one for the successor."""
     if sys.platform == "win32":
         raise NotHere("there are no signals")
     yield harness.contest(
@@ -49,6 +54,19 @@ def run() -> Iterator[Table]:
         aims={"cloister, DomainCrashed": ERROR_AIM},
         unit="ms",
     )
+    for kind, template in (("", False), (" from a template", True)):
+        ours = f"cloister, DomainCrashed of a guest{kind}"
+        yield harness.contest(
+            f"Death: the error, and a raw pipe of the same guest{kind}",
+            {
+                f"raw end of file of a guest{kind}": partial(_pipe_of_guest, template),
+                ours: partial(_domain, template=template),
+            },
+            rounds=harness.rounds(ROUNDS),
+            placement="free",
+            aims={ours: ERROR_AIM},
+            unit="ms",
+        )
     yield harness.contest(
         "Death: from SIGKILL to the answer of a successor",
         {
@@ -106,6 +124,40 @@ def _raw(imports: str, successor: bool = False) -> Iterator[Entered]:
             os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
             took += time.perf_counter() - begun
         return [took]
+
+    yield measure, []
+
+
+@contextlib.contextmanager
+def _pipe_of_guest(template: bool) -> Iterator[Entered]:
+    setup = cloister.Setup(template=template)
+    if sys.platform != "linux" or (template and not cloister.warm_up(setup)):
+        raise NotHere("only Linux has templates, and names for pipes")
+
+    def measure() -> list[float]:
+        with cloister.Domain("bench", setup=setup) as domain:
+            reader, writer = os.pipe()
+            domain.call("os:open", f"/proc/{os.getpid()}/fd/{writer}", os.O_WRONLY)
+            os.close(writer)
+            with subprocess.Popen([sys.executable, "-I", "-S", "-c", _READER], stdin=reader, stdout=-1) as watching:
+                os.close(reader)
+                assert watching.stdout is not None
+                watching.stdout.readline()
+                pid = domain.pid
+                assert pid is not None
+                begun: list[float] = []
+
+                def kill() -> None:
+                    time.sleep(SETTLE_S)
+                    begun.append(time.perf_counter())
+                    os.kill(pid, signal.SIGKILL)
+
+                thread = threading.Thread(target=kill)
+                thread.start()
+                with contextlib.suppress(cloister.DomainCrashed):
+                    domain.call("time:sleep", 60)
+                thread.join()
+                return [float(watching.stdout.read()) - begun[0]]
 
     yield measure, []
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import cloister
 from benchmarks import harness, peers
 from benchmarks.harness import NotHere, Table
+from cloister.domain.shortage import DESCRIPTORS
 
 COUNT, QUICK_COUNT = 1000, 60
 AIM = 2.0
@@ -68,7 +69,7 @@ def run() -> Iterator[Table]:
     if sys.platform != "linux":
         raise NotHere("only Linux has templates")
     count = QUICK_COUNT if harness.quick else COUNT
-    _allow_descriptors(count * 8 + SPARE_DESCRIPTORS)
+    _allow_descriptors(count * DESCRIPTORS + SPARE_DESCRIPTORS)
     forks = _forks(count)
     domains, idle, held = _domains(count)
     steps = ("start", "call", "stop")

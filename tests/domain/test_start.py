@@ -299,7 +299,7 @@ def test_full_descriptor_table_fails_the_start_and_nothing_is_left(
         except StartFailed as error:
             words = str(error)
         assert "Too many open files" in words
-        assert "each takes about 8 descriptors" in words
+        assert "each takes about 7 descriptors" in words
         assert "RLIMIT_NOFILE" in words
         wait_until(lambda: threading.active_count() == threads)
         free = [os.dup(1) for _ in range(count)]

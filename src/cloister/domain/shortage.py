@@ -7,13 +7,16 @@ Any thread may enter.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import Final
 
+from cloister.pipes import processors
+
 __all__ = ["DESCRIPTORS", "NO_THREAD", "THREADS", "advice", "of_processes"]
 
-DESCRIPTORS: Final = 8
-"""What the first lane, the control channel, the output, the page and the pidfd of one domain take here."""
+DESCRIPTORS: Final = 7
+"""What one domain takes here: two for its first lane, two for its output, the control channel, the page, the pidfd."""
 THREADS: Final = 2
 """What an idle domain is made of: its main thread and the one that gives signs of life."""
 NO_THREAD: Final = "can't start new thread"
@@ -64,14 +67,26 @@ def _limits_of_processes() -> list[str]:
         limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
         if limit != resource.RLIM_INFINITY:
             found.append(f"RLIMIT_NPROC, ulimit -u: {limit:,} for this user")
-    group = _said("/proc/self/cgroup").rpartition("::")[2].strip()
-    most = _said(f"/sys/fs/cgroup{group}/pids.max").strip()
-    if most.isdigit():
-        found.append(f"pids.max of the control group: {int(most):,}")
+    most_in_groups = _least_of_groups()
+    if most_in_groups is not None:
+        found.append(f"pids.max of a control group: {most_in_groups[0]:,}, in {most_in_groups[1]}")
     most = _said("/proc/sys/kernel/pid_max").strip()
     if most.isdigit():
         found.append(f"kernel.pid_max: {int(most):,}")
     return found
+
+
+def _least_of_groups() -> tuple[int, str] | None:
+    """The least number of processes that a control group around this process allows, and its folder."""
+    found = []
+    try:
+        for folder in processors.groups("pids"):
+            most = _said(os.path.join(folder, "pids.max")).strip()
+            if most.isdigit():
+                found.append((int(most), folder))
+    except (OSError, ValueError):
+        pass
+    return min(found, default=None)
 
 
 def _said(path: str) -> str:

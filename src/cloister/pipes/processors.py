@@ -1,4 +1,4 @@
-"""How many processors the control groups of this process let it use.
+"""The control groups of this process, and how many processors they let it use.
 
 A container gets a share of the machine's time as a *quota*: so many microseconds in each period. What waits busily
 spends it, and once it is used up, all threads of the group stand still until the next period. Linux says it in files:
@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 
-__all__ = ["quota"]
+__all__ = ["groups", "quota"]
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -26,7 +26,7 @@ def quota(proc: str = "/proc/self") -> float | None:
     """
     least: float | None = None
     try:
-        for folder in _groups(proc):
+        for folder in groups("cpu", proc):
             found = _quota_of(folder)
             if found is not None and (least is None or found < least):
                 least = found
@@ -35,18 +35,21 @@ def quota(proc: str = "/proc/self") -> float | None:
     return least
 
 
-def _groups(proc: str) -> Iterator[str]:
-    """The folders of this process's groups for processor time, from the innermost out."""
+def groups(controller: str, proc: str = "/proc/self") -> Iterator[str]:
+    """The folders of this process's groups for a controller, such as ``cpu``, from the innermost out; either version.
+
+    Raises OSError and ValueError where the kernel does not say.
+    """
     paths: dict[str, str] = {}
     for line in _text(os.path.join(proc, "cgroup")).splitlines():
         _, controllers, group = line.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):
+        if not controllers or controller in controllers.split(","):
             paths["cgroup" if controllers else "cgroup2"] = group
     for line in _text(os.path.join(proc, "mountinfo")).splitlines():
         before, _, after = line.partition(" - ")
         root, mount = (_OCTAL.sub(lambda code: chr(int(code[1], 8)), part) for part in before.split(" ")[3:5])
         kind, _, options = after.split(" ", 2)
-        if kind not in paths or (kind == "cgroup" and "cpu" not in options.split(" ")[-1].split(",")):
+        if kind not in paths or (kind == "cgroup" and controller not in options.split(" ")[-1].split(",")):
             continue
         path = paths[kind]
         # What is mounted may itself be a group: in a container its own one.
