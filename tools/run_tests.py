@@ -220,8 +220,17 @@ def _report(interpreter: Path) -> int:
     return min(done.returncode, 1)
 
 
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    # Pytest is in a session of its own, so whoever ends this run ends it through us.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
     try:
         sys.exit(min(_pytest(main_environment(), sys.argv[1:]), 1) if sys.argv[1:] else run_everything())
     except EnvironmentFailed as error:
         sys.exit(f"tools/run_tests.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("tools/run_tests.py: interrupted")

@@ -187,7 +187,7 @@ def test_native_code_that_never_returns_has_a_limit_too(make_pool: Make) -> None
     pool = make_pool(2)
     error = pool.with_options(timeout=0.3).submit("chores:hold_the_lock").exception(PATIENCE_S)
     assert isinstance(error, CallTimeout)
-    quick = pool.with_options(timeout=1.0, idempotent=True)
+    quick = pool.with_options(timeout=3.0, idempotent=True)  # for an item that starts a worker
     results = list(quick.map("chores:hold_of", range(6), [3] * 6, chunksize=6, return_exceptions=True))
     assert kinds(results) == list("...T..")
 

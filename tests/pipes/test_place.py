@@ -383,7 +383,7 @@ def test_a_socket_that_lets_nobody_in_is_refused(market: Path) -> None:
 def stranger(program: str) -> Iterator[None]:
     """Run a program as another user, from when it has printed "up" until its stdin is closed."""
     change = (
-        "import os; from cloister import pipes, errors\n"
+        "import os, socket, sys, threading, time; from cloister import pipes, errors\n"
         f"os.setgroups([]); os.setgid({STRANGER}); os.setuid({STRANGER})\n"
     )
     command = [sys.executable, "-c", change + program]

@@ -6,11 +6,8 @@ reads it, its ending says. Any thread may enter.
 
 from __future__ import annotations
 
-import configparser
-import json
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,17 +53,37 @@ def read(domain: str, given: Mapping[str, Any] | str | os.PathLike[str] | None, 
             f"domain {domain!r}: the configuration {path!r} (Setup.config) can't be read: {error.strerror};"
             f" relative paths are resolved against the application base, {base!r}"
         ) from error
-    except (ValueError, configparser.Error, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise StartFailed(f"domain {domain!r}: the configuration {path!r} (Setup.config): {error}") from error
     if not isinstance(found, dict):
         raise StartFailed(f"domain {domain!r}: the configuration {path!r} (Setup.config) is no table at its top")
     return found
 
 
+# The parsers are loaded when they are wanted: a guest seldom reads a file, and its path may have a `json` of its own.
+
+
+def _toml(text: str) -> Any:
+    import tomllib
+
+    return tomllib.loads(text)
+
+
+def _json(text: str) -> Any:
+    import json
+
+    return json.loads(text)
+
+
 def _ini(text: str) -> dict[str, Any]:
+    import configparser
+
     parser = configparser.ConfigParser(interpolation=None)
-    parser.read_string(text)
-    return {section: dict(parser.items(section)) for section in parser.sections()}
+    try:
+        parser.read_string(text)
+        return {section: dict(parser.items(section)) for section in parser.sections()}
+    except configparser.Error as error:
+        raise ValueError(str(error)) from error
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads, ".ini": _ini}
+_PARSERS: dict[str, Callable[[str], Any]] = {".toml": _toml, ".json": _json, ".ini": _ini}

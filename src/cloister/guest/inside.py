@@ -89,6 +89,12 @@ class _Control(Control):
         self._own_main = main
         self._left = threading.Event()
 
+    def start_thread(self, threads: Threads) -> None:
+        """Start the thread, unless it is there. It ends before the process does, so it is one that is waited for."""
+        if not self._has_thread:
+            self._has_thread = True
+            self.thread = threads.start(self._run, "cloister-control")
+
     def leave(self) -> None:
         """End the thread and close the channel. Called by the main thread, as the last thing."""
         self._left.set()
