@@ -36,7 +36,7 @@ _BY_EXEC = {
 }
 """Files of these areas whose guests are started by exec all the same: the start is what they are about."""
 
-_TRACED = {"cli", "environments", "guest", "inspection", "integrations", "levels"}
+_TRACED = {"cli", "environments", "guest", "inspection", "integrations", "levels", "typing"}
 """The areas in which coverage looks into guests, and into programs that tests start."""
 
 _DECIDED = "CLOISTER_TEMPLATE" in os.environ

@@ -384,6 +384,7 @@ def stranger(program: str) -> Iterator[None]:
     """Run a program as another user, from when it has printed "up" until its stdin is closed."""
     change = (
         "import os, socket, sys, threading, time; from cloister import pipes, errors\n"
+        "pipes.connect, pipes.PipeServer  # that user may not read where Python is\n"
         f"os.setgroups([]); os.setgid({STRANGER}); os.setuid({STRANGER})\n"
     )
     command = [sys.executable, "-c", change + program]
