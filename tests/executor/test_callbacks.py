@@ -172,6 +172,19 @@ def test_interpreter_exit_with_a_pool_in_use_does_not_hang() -> None:
     assert printed == "4\n"
 
 
+def test_interpreter_exit_is_not_held_up_by_done_callbacks() -> None:
+    """What is cancelled when a program ends may have callbacks that never return: it ends nevertheless."""
+    printed = run(
+        "import cloister, time, threading\n"
+        "pool = cloister.DomainPoolExecutor(1, stop_timeout=0.2)\n"
+        "futures = [pool.submit(time.sleep, 600) for _ in range(10)]\n"
+        "for future in futures: future.add_done_callback(lambda _: threading.Event().wait())\n"
+        "while not futures[0].running(): time.sleep(0.01)\n"
+        "print('ends')\n"
+    )
+    assert printed == "ends\n"
+
+
 def test_thread_that_outlives_the_main_one_goes_on_with_its_pool() -> None:
     """A thread that is not a daemon uses a pool to its end when the main thread is through; no start hangs it."""
     printed = run(

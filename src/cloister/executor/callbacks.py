@@ -35,6 +35,8 @@ class Callbacks:
         self._condition = threading.Condition(threading.RLock())  # a finalizer may complete a future while it is held
         self._threads = self._idle = 0
         self._taken = 0
+        self.ending = False
+        """The interpreter ends: what finds no thread is not run, because it might not return."""
         self._looks = False
         """A timer is set that looks whether callbacks are held up."""
 
@@ -49,7 +51,8 @@ class Callbacks:
                 self._look_later()
                 return
             self._jobs.remove(job)
-        job()
+        if not self.ending:
+            job()
 
     def _start(self) -> bool:
         """Start a thread. The lock is held."""

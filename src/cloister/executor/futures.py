@@ -39,7 +39,8 @@ class PoolFuture(Future[T]):
             return self.cancelled()
         super().cancel()
         self.set_running_or_notify_cancel()  # tells those who wait for several futures
-        work.owner.settle(work)
+        if not self.hopped:
+            work.owner.settle(work)
         return True
 
     def result(self, timeout: float | None = None) -> T:

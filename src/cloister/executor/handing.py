@@ -52,7 +52,7 @@ class Handing:
 
     def __init__(self, force: Workforce, max_tasks: int | None) -> None:
         self._force, self._max_tasks = force, max_tasks
-        self._callbacks = Callbacks(force.name)
+        self.callbacks = Callbacks(force.name)
 
     # -- with the lock -------------------------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class Handing:
                 self._force.settle(work)
 
         work.future.hopped = True
-        self._callbacks.run(job)
+        self.callbacks.run(job)
 
     def _delivering(self, run: Callable[[], object]) -> None:
         """Do something on a thread on which a shutdown does not wait."""

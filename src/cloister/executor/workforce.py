@@ -209,12 +209,17 @@ class Workforce:
             watcher.soon(partial(self.shutdown, False, False))
 
     def abandon(self) -> None:
-        """The interpreter ends: begin nothing more, and let the domains be stopped."""
+        """The interpreter ends: begin nothing more, and let the domains be stopped.
+
+        Done-callbacks of what is cancelled run on a daemon thread where there may be one: they can't hang the end.
+        """
         with self.lock:
             self._closed = self.killed = True
             self.closing.set()
             waiting = list(self.pending)
+        self.handing.callbacks.ending = True
         for work in waiting:
+            work.future.hops = True
             work.future.cancel()
 
     def disown(self) -> None:
