@@ -9,6 +9,7 @@ StartFailed that says so. Any thread may enter.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
@@ -57,6 +58,8 @@ main()
 """The program of a guest. It loads cloister from the host's folder without making anything else there importable, and
 nothing from the working directory, which ``-c`` puts on the path. Any Python can read it, to say that it is too old."""
 
+
+_FOLDER = os.path.dirname(os.path.abspath(cloister.__file__))
 
 FIRST_S = 10.0
 """How long the first domain of its kind waits for a template with ``CLOISTER_TEMPLATE=first``."""
@@ -112,16 +115,23 @@ def plan(name: str, setup: Setup, level: str = "process") -> Plan:
 def _command(setup: Setup, python: str | None, program: str = "boot") -> list[str]:
     if sys.platform == "win32":
         raise LevelUnavailable("the process level is not there on Windows yet; the named pipes of cloister.pipes are")
-    folder = os.path.dirname(os.path.abspath(cloister.__file__))
+    folder = _FOLDER
     if not setup.foreign:
         if not sys.executable:
             raise StartFailed("this program does not know its Python interpreter; name one with Setup(python=...)")
         if getattr(sys, "frozen", False):
             return [sys.executable]  # the application itself, which serves where the environment says so
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,unused-ignore]  # multiprocessing uses it too
+        flags = _flags()
         borrowed = msgpack_directory() if PRIVATE_NAME in sys.modules else ""  # this is a guest that has none itself
         return [sys.executable, *flags, "-c", _BOOT % program, folder, borrowed]
     return [python or _interpreter(setup), "-c", _BOOT % program, folder, msgpack_directory()]
+
+
+@functools.cache
+def _flags() -> list[str]:
+    """The options of this interpreter, as a command line has them."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,unused-ignore]  # multiprocessing uses it too
+    return flags
 
 
 def _template_command(setup: Setup, python: str | None) -> list[str] | None:

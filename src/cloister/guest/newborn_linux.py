@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cloister.guest import afresh, descriptors, lifeline
+from cloister.guest import afresh, descriptors, lifeline, rehearsal
 from cloister.guest.boot import Guest
 from cloister.guest.control import Control
 from cloister.pipes.duplex import LaneEnd
@@ -86,6 +86,10 @@ class Newborn:
         control.hold()
         control.greet()
         if waits:
+            try:
+                rehearsal.rehearse(1)  # so that all that it writes to is its own before anybody waits for it
+            except OSError:
+                pass  # no descriptor is left; it will be slower
             guest.wait_awake()
         birth, folder, more = _birth(control.channel)
         _adopt(birth, folder)

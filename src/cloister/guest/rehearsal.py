@@ -39,11 +39,11 @@ CALLS: Final = 4
 _NAMESPACE: Final = "__cloister_rehearsal__"
 
 
-def rehearse() -> None:
-    """Be a guest of nobody, from the fork to the end, some times over."""
+def rehearse(times: int = TIMES) -> None:
+    """Be a guest of nobody, from the fork to the end, so many times over."""
     after_fork = (getattr(threading, "_after_fork", None), getattr(logging, "_after_at_fork_child_reinit_locks", None))
-    for _ in range(TIMES):
-        for hook in after_fork:
+    for _ in range(times):
+        for hook in after_fork if times > 1 else ():
             if hook is not None:
                 hook()
         _come_up_once()

@@ -73,10 +73,8 @@ def main() -> None:
     import faulthandler  # noqa: F401 - each guest needs it; not where this file is loaded: a sub-interpreter refuses it
 
     template = _Template()
-    wish = template.serve() if template.prepare() else None
-    if wish is not None:
-        template.newborn.live(wish.fds, wish.later)
-        departure.leave(forked=True)
+    if template.prepare():
+        template.serve()
     os._exit(0)  # the exit hooks of what was imported belong to the guests
 
 
@@ -159,8 +157,8 @@ class _Template:
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         return _send(self._requests, ["ready"])
 
-    def serve(self) -> _Wish | None:
-        """Serve the host. Returns in a guest with what was wished for, and with None when it is to end."""
+    def serve(self) -> None:
+        """Serve the host, until this process is to end. In a guest this never returns."""
         poll = select.poll()
         poll.register(self._wake_reader, select.POLLIN)
         poll.register(self._requests, select.POLLIN)
@@ -168,7 +166,7 @@ class _Template:
         leaving = False
         while True:
             if leaving and not self._children and not self._endings:
-                return None
+                return
             wait = None if leaving else LATER_S if self._later else self._idle_s
             ready = {fd for fd, _ in poll.poll(None if wait is None else wait * 1000)}
             if self._wake_reader in ready:
@@ -193,11 +191,9 @@ class _Template:
             elif not ready and self._later:
                 wishes.append(self._later.popleft())
             elif not (ready or self._children or self._endings) and time.monotonic() - asked >= self._idle_s:
-                return None
-            for place, wish in enumerate(wishes):
-                if self._fork(wish):
-                    self._forget_wishes(wishes[place + 1 :])
-                    return wish
+                return
+            while wishes:
+                self._fork(wishes.pop(0), wishes)
 
     # -- the template ------------------------------------------------------------------------------------------------
 
@@ -209,16 +205,20 @@ class _Template:
             return None, []
         return (Codec().decode(data) if data else None), received
 
-    def _fork(self, wish: _Wish) -> bool:
-        """Fork a guest; True in it."""
+    def _fork(self, wish: _Wish, others: Sequence[_Wish]) -> None:
+        """Fork a guest. `others` are not for it."""
         try:
             pid = _fork()
         except OSError as error:
             wish.close()
             _send(self._requests, ["unborn", wish.number, error.errno])
-            return False
+            return
         if pid == 0:
-            return True
+            # From here, and not at the end of `serve`: what this would give up on its way there is left where it is.
+            if self._later or others:
+                self._forget_wishes(others)
+            self.newborn.live(wish.fds, wish.later)
+            departure.leave(forked=True)
         self._children[pid] = wish.number
         pidfd = -1
         try:
@@ -229,7 +229,6 @@ class _Template:
         if pidfd >= 0:
             os.close(pidfd)
         wish.close()
-        return False
 
     def _reap(self) -> None:
         """Note how guests ended, and let the kernel forget them."""

@@ -15,6 +15,7 @@ Any thread may enter. A forked child of the host closes all of it at once.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -41,10 +42,12 @@ MAX_SEEN: Final = 256
 IDLE_S: Final = 60.0
 """How long a template stays when nobody asks and no guest of its lives."""
 CLOSE_S: Final = 2.0
+_BYTES: Final = 4096
 _TEMPORARY: Final = ("TMPDIR", "TEMP", "TMP")
 """Variables in which domains may differ that are alike: they are set after the fork."""
-_STANDING: Final = (b"Gid:", b"Uid:", b"Groups:", b"NoNewPrivs:", b"Seccomp:", b"Seccomp_filters:", b"Cap")
+_STANDING: Final = re.compile(rb"^(?:Gid|Uid|Groups|NoNewPrivs|Seccomp|Seccomp_filters|Cap\w+):.*", re.MULTILINE)
 """The lines of /proc/self/status in which a guest must be like its host."""
+_UMASK: Final = re.compile(rb"^Umask:\s*(\d+)", re.MULTILINE)
 _NAMESPACES: Final = ("mnt", "net", "pid_for_children", "user", "ipc", "uts", "cgroup", "time_for_children")
 _LIMITS: Final = tuple(number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_"))
 
@@ -78,16 +81,11 @@ def likeness(
     `command` is that of the template; `found` says where modules are found: ``path``, ``search`` and ``cwd``. Where
     nothing is preloaded, that is each domain's own.
     """
-    standing, umask = [], 0o022
-    try:
-        with open("/proc/thread-self/status", "rb") as lines:
-            for line in lines:
-                if line.startswith(_STANDING):
-                    standing.append(line)
-                elif line.startswith(b"Umask:"):
-                    umask = int(line.split()[1], 8)
-    except OSError:
+    status = _told("status")
+    if not status:
         return None
+    standing = _STANDING.findall(status)
+    umask = _UMASK.search(status)
     modules: tuple[Any, ...] = ()
     order = {"path": found["path"], "search": found["search"], "cwd": found["cwd"], "preload": list(preload)}
     order["idle_s"] = IDLE_S
@@ -99,7 +97,8 @@ def likeness(
     where = (_root(), _told("cgroup"), *(_linked(f"ns/{name}") for name in _NAMESPACES))
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     key = (tuple(command), shared, modules, tuple(standing), limits, nice, where)
-    return Likeness(key, command, environment, order, umask, tuple(sorted(os.sched_getaffinity(0))))
+    mask = 0o022 if umask is None else int(umask[1], 8)
+    return Likeness(key, command, environment, order, mask, tuple(sorted(os.sched_getaffinity(0))))
 
 
 def _root() -> tuple[int, int] | None:
@@ -113,10 +112,18 @@ def _root() -> tuple[int, int] | None:
 def _told(name: str) -> bytes:
     """What the kernel says of this thread; empty where it does not."""
     try:
-        with open(f"/proc/thread-self/{name}", "rb", buffering=0) as file:
-            return file.read()
+        fd = os.open(f"/proc/thread-self/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        said = b""
+        while more := os.read(fd, _BYTES):
+            said += more
+        return said
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def _linked(name: str) -> str:
@@ -135,13 +142,9 @@ def fork(like: Likeness, keep: int | None) -> tuple[Process, Page, LaneEnd] | No
         template = _template(like)
         if template is None or not template.wait_ready(None):
             return None
-        birth = Birth(
-            {
-                "umask": like.umask,
-                "cpus": list(like.cpus),
-                "variables": {name: like.environment.get(name) for name in _TEMPORARY},
-            }
-        )
+        own = {name: like.environment.get(name) for name in _TEMPORARY}
+        variables = {name: value for name, value in own.items() if value != template.environment.get(name)}
+        birth = Birth({"umask": like.umask, "cpus": list(like.cpus), "variables": variables})
     except OSError:
         return None  # what keeps a template from starting most often keeps the domain too, and is told there
     try:

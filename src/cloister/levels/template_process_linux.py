@@ -108,6 +108,8 @@ class Template:
     pidfd: int
     requests: socket.socket
     reports: socket.socket
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """With which it was started."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     busy: bool = False
     """The lock is held; who holds it may be this very thread, further down."""
@@ -467,4 +469,4 @@ def begin(command: Sequence[str], environment: Mapping[str, str], order: Mapping
         close_quietly(*opened)
         for one in sockets[1::2]:
             one.close()
-    return Template(pid, pidfd, sockets[0], sockets[2])
+    return Template(pid, pidfd, sockets[0], sockets[2], environment)
