@@ -2,6 +2,10 @@
 
 A domain is ready when it has answered a call. With `preload` it has imported numpy by then; where there is a template,
 that was done before, once. The peers answer one call, too.
+
+What can't be helped with a fork is measured as well: a process that has imported the same forks when it is told to, the
+child says one byte, and ends. It has slept before, as a template has, because a fork with cold caches takes twice as
+long.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ def run() -> Iterator[Table]:
             "posix_spawn(/bin/true)": _floor,
             "python -I -S -c pass": _python,
             "cloister, a domain": lambda: _domain(cloister.Setup()),
+            "a fork that says one byte, the same imported": lambda: _forked(0),
             "cloister, forked": lambda: _domain(_bare(0)),
             "cloister, forked, a spare": lambda: _domain(_bare(1)),
             "cloister, numpy preloaded": lambda: _numpy(0),
@@ -54,6 +59,7 @@ def run() -> Iterator[Table]:
         "Start: the way back, from unload to the end",
         {
             "posix_spawn(/bin/true)": _floor,
+            "the end of a fork, the same imported": lambda: _forked(1),
             "cloister, a domain": lambda: _unload(cloister.Setup()),
             "cloister, forked": lambda: _unload(_bare(0)),
             "cloister, numpy preloaded": lambda: _unload(_with_numpy(0)),
@@ -84,6 +90,53 @@ def _floor() -> Iterator[Entered]:
 @contextlib.contextmanager
 def _python() -> Iterator[Entered]:
     yield _timed(lambda: subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)), []
+
+
+_FORKS = """
+import gc, os, sys
+sys.path[:] = sys.argv[1:]
+import cloister.guest.template_linux, numpy
+gc.collect()
+gc.freeze()
+ask, end = os.pipe()
+while os.read(0, 1):
+    pid = os.fork()
+    if pid == 0:
+        os.close(end)
+        os.write(1, b"x")
+        os.read(ask, 1)
+        os._exit(0)
+    os.read(0, 1)
+    os.write(end, b"x")
+    os.waitpid(pid, 0)
+    os.write(1, b"x")
+"""
+
+
+@contextlib.contextmanager
+def _forked(which: int) -> Iterator[Entered]:
+    """From a byte to the answer of a bare fork, or from another byte to its end."""
+    if importlib.util.find_spec("numpy") is None or sys.platform != "linux":
+        raise NotHere("numpy is not installed, or a fork is not sound here")
+    command = [sys.executable, "-c", _FORKS, *sys.path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        told, heard = process.stdin, process.stdout
+        assert told is not None
+        assert heard is not None
+
+        def measure() -> list[float]:
+            times = []
+            for _ in range(2):
+                time.sleep(SPARE_S)
+                begun = time.perf_counter()
+                told.write(b"x")
+                heard.read(1)
+                times.append(time.perf_counter() - begun)
+            return [times[which]]
+
+        measure()
+        yield measure, []
+        told.close()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ else is in the set-up, as for any guest. Runs on the main thread, which is the o
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found,unused-ignore]  # it makes no members of enumerations, as `signal` does
+import gc
 import os
 import signal
 import socket
@@ -90,6 +91,7 @@ class Newborn:
                 rehearsal.rehearse(1)  # so that all that it writes to is its own before anybody waits for it
             except OSError:
                 pass  # no descriptor is left; it will be slower
+            gc.collect()  # of the rehearsal alone, with its page
             guest.wait_awake()
         birth, folder, more = _birth(control.channel)
         _adopt(birth, folder)
