@@ -17,6 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister import long_waits
+from cloister.guest import local
 from cloister.guest.boot import Guest
 from cloister.guest.control import Control
 from cloister.guest.interrupts import MainThread
@@ -48,6 +49,7 @@ def rehearse(times: int = TIMES) -> None:
                 hook()
         _come_up_once()
     sys.modules.pop(_NAMESPACE, None)
+    local.enter(local.Place("", -1))
     commons.take_from(None)
     long_waits.connect(None)
 

@@ -143,7 +143,6 @@ class _Template:
         sys.path[:] = before  # each guest finds its own
         afresh.begin()  # 50 ms with numpy.random, the first time
         rehearsal.rehearse()
-        local.enter(local.Place("", -1))
         control, guest = boot.make()
         guest.hear()
         self.newborn = Newborn(control, guest, self._own)
