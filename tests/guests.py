@@ -39,6 +39,9 @@ _BY_EXEC = {
 _TRACED = {"cli", "environments", "guest", "inspection", "integrations", "levels", "typing"}
 """The areas in which coverage looks into guests, and into programs that tests start."""
 
+if sys.version_info >= (3, 12):
+    _TRACED |= {"aio", "executor"}  # they cancel calls that sleep
+
 _DECIDED = "CLOISTER_TEMPLATE" in os.environ
 _WANTED = sys.platform == "linux" and not _DECIDED
 
