@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -390,6 +391,13 @@ def test_stream_that_nobody_reads_is_bounded(make: Make) -> None:
     for wrong in (0, True, None):
         with pytest.raises(ValueError, match="max_waiting"):
             domain.events(max_waiting=wrong)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [("1", TypeError), (-1, ValueError), (True, TypeError)])
+def test_time_for_an_event_is_a_number_of_seconds(make: Make, wrong: Any, kind: type[Exception]) -> None:
+    """What is no number of seconds is refused, not waited for."""
+    with make(on={}).events(events.Exited) as stream, pytest.raises(kind, match="the time for an event"):
+        stream.next(timeout=wrong)
 
 
 def test_closing_a_stream_ends_who_waits_for_it(make: Make) -> None:

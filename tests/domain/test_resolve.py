@@ -312,6 +312,14 @@ def test_event_of_every_kind_does_not_turn_the_watching_on(make: Make, journal: 
     assert journal.of(events.ModuleLoaded) == []
 
 
+def test_what_can_not_be_asked_is_refused_at_once(make: Make) -> None:
+    """A handler that can't be called is an error where it is given."""
+    with pytest.raises(TypeError, match=r"Setup\.resolve: the handler of 'module'"):
+        Setup(resolve={"module": 3})  # type: ignore[dict-item]  # that is the point
+    with pytest.raises(TypeError, match="can't be called"):
+        make().on_resolve("type", "me")
+
+
 # -- handlers that misbehave -----------------------------------------------------------------------------------------
 
 

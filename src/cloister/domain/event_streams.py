@@ -12,6 +12,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
+from cloister import calling
 from cloister.errors import CallTimeout
 
 if TYPE_CHECKING:
@@ -106,8 +107,11 @@ class EventStream(Generic[E]):
     def next(self, timeout: float | None = None) -> E | None:
         """Wait for the next event; None where no more will come.
 
-        Raises CallTimeout where none has come within `timeout` seconds.
+        Raises CallTimeout where none has come within `timeout` seconds, TypeError and ValueError for what is no number
+        of seconds from 0 up.
         """
+        if timeout is not None:
+            calling.seconds_from_0("the time for an event", timeout)
         end = None if timeout is None else time.monotonic() + timeout
         buffer = self.buffer
         with buffer.lock:

@@ -107,9 +107,12 @@ class Resolving:
             self.add(kind, handler)
 
     def add(self, kind: str, handler: Handler) -> None:
-        """Add a handler, after the others; from the return on the guest asks. Raises ValueError, and as a call does."""
+        """Add a handler, after the others; from the return on the guest asks. Raises ValueError, TypeError, and as a
+        call does."""
         if kind not in KINDS:
             raise ValueError(f"what is resolved is one of {', '.join(KINDS)}, not {kind!r}")
+        if not callable(handler):
+            raise TypeError(f"who is asked for a {kind} is called with a Lookup; {handler!r} can't be called")
         self._handlers.append((kind, handler))
         self._life.watching.want("lookups")
 

@@ -111,9 +111,11 @@ class Setup:
             raise TypeError(f"Setup.entry_point is a module, 'module:function' or a path, not {entry!r}")
         if entry is not None:
             way_to_run(entry)
-        for kind in self.resolve:
+        for kind, handler in dict[str, Any](self.resolve).items():
             if kind not in ("module", "type", "resource"):
                 raise ValueError(f"Setup.resolve: {kind!r} is none of 'module', 'type', 'resource'")
+            if not callable(handler):
+                raise TypeError(f"Setup.resolve: the handler of {kind!r} is called with a Lookup; not so {handler!r}")
         if not 0 <= self.resolve_timeout <= LONGEST_S:
             raise ValueError(f"Setup.resolve_timeout is seconds, 0 to {LONGEST_S:,}, not {self.resolve_timeout!r}")
         if self.requirements is not None:

@@ -180,7 +180,9 @@ class _InThread(_Inside):
     """Its modules, its `sys.path` and its logging are the host's, and stay as they are."""
 
     def __init__(self, control: _Control, main: _Main, identity: int) -> None:
-        super().__init__(control, main, Threads(lambda: local.bind(self._domain)), f"{NAMESPACE}{identity}")
+        super().__init__(
+            control, main, Threads(lambda: local.bind(self._domain), shared=True), f"{NAMESPACE}{identity}"
+        )
 
     def serve(self) -> None:
         """Serve until the end, and leave nothing; the threads of its code are known as its own meanwhile."""

@@ -24,11 +24,12 @@ unseen: set[int] = set()
 class Threads:
     """The serving threads of one guest."""
 
-    def __init__(self, begin: Callable[[], object] = lambda: None) -> None:
-        """`begin` is called first on each thread."""
+    def __init__(self, begin: Callable[[], object] = lambda: None, shared: bool = False) -> None:
+        """`begin` is called first on each thread. `shared`: the guest shares its interpreter, which outlives it."""
         self.daemon = daemons()
         """Whether the interpreter does not wait for them when it ends."""
         self._begin = begin
+        self._counts = shared or not self.daemon
         self._changed = threading.Condition(threading.RLock())  # a finalizer may start one while it is held
         self._living: set[threading.Thread] = set()
 
@@ -50,7 +51,7 @@ class Threads:
         In a process of its own it is one that `threading` does not know, and this does not wait until it runs: that
         takes half of the time and of the memory, and nobody asks for it. None then.
         """
-        if not self.daemon:
+        if self._counts:
             return self.start(target, name)
         unseen.add(_thread.start_new_thread(self._inside, (target,)))
         return None
