@@ -317,7 +317,7 @@ def test_what_can_not_be_asked_is_refused_at_once(make: Make) -> None:
     with pytest.raises(TypeError, match=r"Setup\.resolve: the handler of 'module'"):
         Setup(resolve={"module": 3})  # type: ignore[dict-item]  # that is the point
     with pytest.raises(TypeError, match="can't be called"):
-        make().on_resolve("type", "me")
+        make().on_resolve("type", "me")  # type: ignore[arg-type]  # that is the point
 
 
 # -- handlers that misbehave -----------------------------------------------------------------------------------------
