@@ -20,7 +20,8 @@ from cloister.daemons import allow_no_daemons, end_services
 from cloister.guest import loads, local, own_threads, raised
 from cloister.guest.boot import Guest
 from cloister.guest.control import INSIST_S, Control
-from cloister.guest.interrupts import LOOKS, MainThread, StopRequested, raise_in
+from cloister.guest.delivery import Delivery
+from cloister.guest.interrupts import LOOKS, MainThread, StopRequested
 from cloister.guest.service import NAMESPACE
 from cloister.guest.threads import Threads
 from cloister.guest.unhandled import watch_unhandled
@@ -60,6 +61,7 @@ class _Main(MainThread):
         self.signalled = False
         self._thread = threading.get_ident()
         self._preparing = False
+        self._stop = Delivery()
         self._lock = threading.Lock()
         self.interrupted: set[tuple[int, int]] = set()
         """The calls that were interrupted because the domain ends."""
@@ -72,11 +74,10 @@ class _Main(MainThread):
             pass
 
     def stop(self) -> None:
-        """Interrupt the set-up, if it runs. Control thread."""
+        """Interrupt the set-up, if it runs; to be called again until it is over. Control thread."""
         with self._lock:
-            if self._preparing:
+            if self._preparing and self._stop.send(self._thread, StopRequested):
                 self._preparing = False
-                raise_in(self._thread, StopRequested)
 
 
 class _Control(Control):
@@ -113,6 +114,7 @@ class _Control(Control):
         """While the domain ends, interrupt what still runs, each call once: one may begin after the first look."""
         if not self._main.stopping:
             return False
+        self._own_main.stop()
         self._peer.stop_all(self._own_main.interrupted)
         return True
 

@@ -10,9 +10,9 @@ is not begun. Two ways lead there:
   of Python code, so a sleep or a native call ends first.
 
 Only the user's code is interrupted. While a call waits for an answer of the host, the exception waits too, because it
-would tear what is being read: the host that wants to stop a call is not in the middle of answering it. And it waits,
-for at most `IMPORT_S`, while a module is imported: one that is torn in the middle can leave others behind that never
-work again, and the next call would meet them.
+would tear what is being read: the host that wants to stop a call is not in the middle of answering it. It waits where
+a lock could be torn, which is in `delivery`. And it waits, for at most `IMPORT_S`, while a module is imported: one that
+is torn in the middle can leave others behind that never work again, and the next call would meet them.
 
 An exception that is raised in the middle of a finalizer is lost there: Python prints it and goes on. So the guest hears
 of that, and the call is told to stop once more (`hear_lost`).
@@ -20,19 +20,21 @@ of that, and the call is told to stop once more (`hear_lost`).
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from cloister.guest.delivery import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from types import FrameType
 
     from cloister.pipes.page import Page
 
-__all__ = ["DUMP", "INTERRUPT", "LOOKS", "Interrupted", "Running", "StopRequested", "hear_lost", "install", "raise_in"]
+__all__ = ["DUMP", "INTERRUPT", "LOOKS", "Interrupted", "Running", "StopRequested", "hear_lost", "install"]
 
 if sys.platform == "linux":
     INTERRUPT: Final[int] = signal.SIGRTMIN + 6
@@ -62,24 +64,6 @@ LOOKS: Final = 16
 would be wrong: `PyThreadState_SetAsyncExc` with NULL leaves Python 3.11 and 3.12 looking for ever, which is slow, and
 under a tracer of 3.11 never ends."""
 
-_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
-
-
-def _imports(frame: Any) -> bool:
-    """Whether a module is being imported in this frame or further out."""
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "_find_and_load" and code.co_filename == "<frozen importlib._bootstrap>":
-            return True
-        frame = frame.f_back
-    return False
-
-
-def raise_in(thread: int, error: type[BaseException]) -> None:
-    """Raise an exception in a thread of this interpreter, with its next step of Python code."""
-    _set_async_exc(thread, error)
-
 
 class Running:
     """What one serving thread runs at this moment, and the way to interrupt it.
@@ -89,6 +73,7 @@ class Running:
     """
 
     __slots__ = (
+        "_delivery",
         "_lock",
         "away",
         "cancelling",
@@ -124,11 +109,12 @@ class Running:
         self.stop: Callable[[], None] | None = None
         """How the call is stopped that runs as a task while this thread waits for it; None where it runs here."""
         self._lock = threading.RLock()  # a finalizer may run and call the host while it is held
+        self._delivery = Delivery()
 
     def interrupt(self, number: int, patient: bool = False) -> bool:
         """Raise `Interrupted` in this thread's call, unless it is over. Called by the control thread.
 
-        `patient`: not while it imports; returns True then, and is to be called again.
+        Returns True where something would be torn now, and it is to be called again. `patient`: also while it imports.
         """
         with self._lock:
             self.cancelling = number
@@ -140,19 +126,18 @@ class Running:
                 self.stop()
             elif self.away:
                 self.pending = number
-            elif patient and _imports(sys._current_frames().get(self.thread)):
-                self.cancelling = 0
-                return True
             else:
-                _set_async_exc(self.thread, Interrupted)
-                return False
+                sent = self._delivery.send(self.thread, Interrupted, patient)
+                if not sent:
+                    self.cancelling = 0
+                return not sent
             self.cancelling = 0
             return False
 
     def interrupt_one_way(self) -> None:
-        """Raise `Interrupted` in this thread, once: the domain ends. Called by the control thread."""
-        self.one_way = False
-        _set_async_exc(self.thread, Interrupted)
+        """Raise `Interrupted` in this thread, once: the domain ends. Called by the control thread, until that is so."""
+        if self._delivery.send(self.thread, Interrupted):
+            self.one_way = False
 
     def settle(self, number: int) -> None:
         """Swallow an interruption of a call that has just ended."""
@@ -211,6 +196,7 @@ class MainThread:
         """The last call that was told to stop: once is enough, it may be cleaning up."""
         self._let_alone = (0, 0, 0.0)
         """A call, by lane and number, that imports, and until when it may go on."""
+        self._delivery = Delivery()
         self.stopping = False
         """Set before `INTERRUPT` is sent to end the domain."""
         self.past_stop = False
@@ -220,7 +206,7 @@ class MainThread:
         self.has_loop = False
         """It runs a message loop, which is told to end and never torn: only a call that it serves is interrupted."""
 
-    def on_interrupt(self, signum: int, frame: Any) -> None:
+    def on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Raise in whatever the main thread does, where that was asked for."""
         running = self.running
         if self.stopping and not self.past_stop:
@@ -248,14 +234,15 @@ class MainThread:
         else:
             raise Interrupted
 
-    def _is_let_alone(self, number: int, frame: Any) -> bool:
+    def _is_let_alone(self, number: int, frame: FrameType | None) -> bool:
+        """Whether a call is not to be torn where it is; while it imports, for a while."""
         running = self.running
-        if running is None or not _imports(frame):
+        if running is None or frame is None or self._delivery.fits(frame, frame.f_lasti, patient=True):
             return False
         now = time.monotonic()
         if self._let_alone[:2] != (running.lane, number):
             self._let_alone = (running.lane, number, now + IMPORT_S)
-        return now < self._let_alone[2]
+        return now < self._let_alone[2] or not self._delivery.fits(frame, frame.f_lasti)
 
     def lost(self) -> None:
         """The exception has come to nothing: the signal is to be repeated. On the main thread."""
@@ -306,7 +293,7 @@ def hear_lost(main: Callable[[], None], other: Callable[[], None]) -> None:
     """Call `main` or `other`, on the thread that was to be interrupted, where a finalizer has swallowed that."""
     before = sys.unraisablehook
 
-    def hook(unraisable: Any) -> None:
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
         if not issubclass(unraisable.exc_type, Interrupted):
             before(unraisable)
         elif threading.current_thread() is threading.main_thread():
