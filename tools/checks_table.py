@@ -1,8 +1,7 @@
 """Write docs/reference/checks.md: which test proves which check, at which level, from the tests' own docstrings.
 
 A test names the checks that it proves at the beginning of its docstring: ``S08: …`` or ``S08, O11: …``. What each
-check says in a few words is here. The level is where the test runs: those of its fixtures, among the tests of levels;
-those that it names itself; else the process level where the file makes domains; else none.
+check says in a few words is here; at which levels a test runs is found out in `levels_of_tests`.
 
     .venv/bin/python tools/checks_table.py          write the page
     .venv/bin/python tools/checks_table.py --check  tell whether it is up to date, and end with 1 if it is not
@@ -14,13 +13,12 @@ import ast
 import re
 import sys
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
+
+from levels_of_tests import LEVELS, levels_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PAGE = CHECKOUT / "docs" / "reference" / "checks.md"
-
-LEVELS = ["thread", "interpreter", "process"]
 
 CHECKS = {
     "S01": "Start returns at once; the thread that hears the domains is a daemon with a telling name",
@@ -111,9 +109,7 @@ def collect(folder: Path = CHECKOUT / "tests") -> dict[str, Proof]:
     proofs = {name: Proof() for name in CHECKS}
     for path in sorted(folder.rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        nodes = list(ast.walk(tree))
-        uses_domains = "Domain" in {getattr(each, "id", getattr(each, "attr", None)) for each in nodes}
-        for node in nodes:
+        for node in ast.walk(tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test_"):
                 continue
             named = _NAMED.match(ast.get_docstring(node) or "")
@@ -124,38 +120,8 @@ def collect(folder: Path = CHECKOUT / "tests") -> dict[str, Proof]:
                 file = str(path.relative_to(folder.parent))
                 if file not in proof.files:
                     proof.files.append(file)
-                proof.levels |= _level_of(path.relative_to(folder), node, uses_domains)
+                proof.levels |= levels_of(path, node)
     return proofs
-
-
-def _levels(tree: ast.AST) -> set[str]:
-    """The levels that code names: as words of ``level=``, of a parameter list, or of a table."""
-    return {
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in LEVELS
-    }
-
-
-def _level_of(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef, uses_domains: bool) -> set[str]:
-    if path.parts[0] == "levels" and {"level", "make", "domain"} & {each.arg for each in node.args.args}:
-        return _of_fixtures() - _skipped(node)
-    return _levels(node) or ({"process"} if uses_domains else set())
-
-
-def _skipped(node: ast.AST) -> set[str]:
-    """The levels at which a test skips itself: ``if level == "thread": pytest.skip(...)``."""
-    found: set[str] = set()
-    for each in ast.walk(node):
-        if isinstance(each, ast.If) and any("skip" in ast.unparse(line) for line in each.body):
-            found |= _levels(each.test)
-    return found
-
-
-@cache
-def _of_fixtures() -> set[str]:
-    """The levels at which the tests of levels make their domains."""
-    return _levels(ast.parse((CHECKOUT / "tests" / "levels" / "conftest.py").read_text(encoding="utf-8")))
 
 
 def page(proofs: dict[str, Proof]) -> str:
@@ -165,7 +131,9 @@ def page(proofs: dict[str, Proof]) -> str:
         "",
         "The checks are what this project took from three older designs (S) and from the behaviour of two",
         "implementations of application domains (O). Each is proved by tests that name it. This page is written by",
-        "`tools/checks_table.py` from the tests' docstrings. No level: no domain is needed for it.",
+        "`tools/checks_table.py` from the tests' docstrings and from the levels of their fixtures and parameters. No",
+        "level: no domain is needed for it. S01, S03 to S07, S10 to S13, S15 and O12 are of processes: a domain that",
+        "is in the process of its host has no start, beat, exit or figures of its own.",
         "",
         "| check | what must hold | levels | tests |",
         "|---|---|---|---|",

@@ -17,9 +17,8 @@ import pytest
 import cloister
 from cloister.objects.descriptions import describe_type
 from cloister.objects.marks import KNOWN
+from tests.contexts.crowd import JOIN_S, enter_all
 from tests.objects.conftest import MODULES, wait_until
-
-JOIN_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +26,6 @@ def domain() -> Iterator[cloister.Domain]:
     """A domain that finds the hotel, for the tests of this module."""
     with cloister.Domain("hotels", setup=cloister.Setup(path=[MODULES])) as shared:
         yield shared
-
-
-def _on_threads(count: int, function: Callable[[int], object]) -> list[Any]:
-    results: list[Any] = [None] * count
-
-    def run(number: int) -> None:
-        results[number] = function(number)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(JOIN_S)
-        assert not thread.is_alive()
-    return results
 
 
 def test_a_thread_runs_the_reservation_program_in_a_second_domain(capfd: pytest.CaptureFixture[str]) -> None:
@@ -88,10 +72,9 @@ def test_the_same_object_is_the_same_proxy(domain: cloister.Domain) -> None:
 
 @pytest.mark.parametrize("reentrant", [False, True], ids=["not re-entrant", "re-entrant"])
 def test_of_eight_threads_one_is_inside(domain: cloister.Domain, reentrant: bool) -> None:
-    """S45, O03: of eight threads of the host one is inside; during its call-backs others are, if re-entrant."""
+    """S45, O03: of eight threads that meet one is inside; during its call-backs others are, if re-entrant."""
     broker = domain.create("hotel:OpenBroker" if reentrant else "hotel:HotelBroker")
-    meeting = threading.Barrier(8 if reentrant else 1)
-    _on_threads(8, lambda _: broker.call(lambda: meeting.wait(JOIN_S) is None))
+    assert enter_all(broker, lambda: int(domain.call("proving:waiting", broker)), reentrant) == [True] * 8
     assert broker.most_inside == (8 if reentrant else 1)
     assert broker.inside == 0
 

@@ -12,9 +12,8 @@ import pytest
 
 import cloister
 from cloister.errors import DeadlockDetected
+from tests.contexts.crowd import JOIN_S, run_all
 from tests.objects.conftest import MODULES, wait_until
-
-JOIN_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -24,25 +23,6 @@ def domains() -> Iterator[list[cloister.Domain]]:
     yield made
     for domain in made:
         domain.unload()
-
-
-def run_all(works: list[Callable[[], object]]) -> list[Any]:
-    """Run each on a thread of its own; return what each returned or raised."""
-    outcomes: list[Any] = [None] * len(works)
-
-    def run(number: int) -> None:
-        try:
-            outcomes[number] = works[number]()
-        except BaseException as error:
-            outcomes[number] = error
-
-    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(works))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(JOIN_S)
-        assert not thread.is_alive()
-    return outcomes
 
 
 def in_a_circle(brokers: list[Any]) -> list[Callable[[], object]]:

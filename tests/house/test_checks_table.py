@@ -25,19 +25,67 @@ def test_every_check_is_named_by_a_test(tool: Any) -> None:
     assert tool.PAGE.read_text(encoding="utf-8") == tool.page(proofs), "run tools/checks_table.py"
 
 
-def test_a_docstring_that_names_no_check_of_ours_is_refused(tool: Any, tmp_path: Path) -> None:
-    """A check that does not exist, in a docstring, is told with its file; what names one is found with its level."""
+CONFTEST = """
+import pytest
+EVERY = ["thread", pytest.param("interpreter", marks=[]), "process"]
+
+@pytest.fixture(params=EVERY)
+def level(request): ...
+
+@pytest.fixture
+def make(level): ...
+"""
+TESTS = '''
+from tests.levels.conftest import EVERY
+
+def helper():
+    return Domain("x")
+
+def test_one(make):
+    """S14, O05: it holds."""
+
+def test_two(make, level):
+    """S42: here."""
+    if level == "thread":
+        pytest.skip("shares")
+
+@pytest.mark.parametrize("level", EVERY[:2], indirect=True)
+def test_three(make):
+    """S43: in this process."""
+
+def test_four():
+    """S44: by default."""
+    helper()
+
+def test_five():
+    """S45: of no domain; Domain in words alone is none."""
+
+def test_six():
+    """S46: at one."""
+    Domain("x", level="thread")
+'''
+
+
+def test_levels_are_those_at_which_a_test_runs(tool: Any, tmp_path: Path) -> None:
+    """Fixtures and parameters give the levels, a skip takes one away; else what makes domains, in a helper too."""
     folder = tmp_path / "tests"
     (folder / "levels").mkdir(parents=True)
-    (folder / "levels" / "test_one.py").write_text(
-        'def test_one(level):\n    """S14, O05: it holds."""\n'
-        'def test_two(level):\n    """S42: here."""\n    if level == "thread":\n        pytest.skip("shares")\n',
-        encoding="utf-8",
-    )
+    (folder / "levels" / "conftest.py").write_text(CONFTEST, encoding="utf-8")
+    (folder / "levels" / "test_one.py").write_text(TESTS, encoding="utf-8")
     proofs = tool.collect(folder)
-    assert proofs["S14"].levels == {"thread", "interpreter", "process"}
-    assert proofs["S42"].levels == {"interpreter", "process"}
+    assert {name: proofs[name].levels for name in ("S14", "S42", "S43", "S44", "S45", "S46")} == {
+        "S14": {"thread", "interpreter", "process"},
+        "S42": {"interpreter", "process"},
+        "S43": {"thread", "interpreter"},
+        "S44": {"process"},
+        "S45": set(),
+        "S46": {"thread"},
+    }
     assert proofs["O05"].files == ["tests/levels/test_one.py"]
-    (folder / "test_two.py").write_text('def test_two():\n    """S99: it does not."""\n', encoding="utf-8")
+
+
+def test_a_docstring_that_names_no_check_of_ours_is_refused(tool: Any, tmp_path: Path) -> None:
+    """A check that does not exist, in a docstring, is told with its file."""
+    (tmp_path / "test_two.py").write_text('def test_two():\n    """S99: it does not."""\n', encoding="utf-8")
     with pytest.raises(ValueError, match="test_two names S99"):
-        tool.collect(folder)
+        tool.collect(tmp_path)

@@ -111,6 +111,69 @@ def visit(broker: Broker) -> tuple[bool, int]:
     return cloister.is_proxy(broker), place()[1]
 
 
+def waiting(made: object) -> int:
+    """How many threads wait for their turn in a synchronized object of this domain."""
+    context = cloister.context_of(made)
+    assert context is not None
+    assert context._turn is not None
+    return context._turn.waiting
+
+
+class Made:
+    """Made by somebody else, or by itself."""
+
+
+@cloister.synchronized(cloister.Synchronization.REQUIRES_NEW)
+class Maker:
+    """Makes objects in its context."""
+
+    def make(self, made: type) -> Any:
+        return made()
+
+
+def turns() -> dict[str, tuple[str, str]]:
+    """Which turn an object of each mode gets that is made from a synchronized context, and from the default one."""
+
+    def turn_of(made: object) -> object:
+        context = cloister.context_of(made)
+        return None if context is None else context._turn
+
+    found = {}
+    for mode in cloister.Synchronization:
+        made: Any = cloister.synchronized(mode)(type("Made", (Made,), {}))
+        maker = Maker()
+        inner, plain = turn_of(maker.make(made)), turn_of(made())
+        own = "none" if inner is None else "same" if inner is turn_of(maker) else "new"
+        found[mode.name] = (own, "none" if plain is None else "new")
+    return found
+
+
+def slots() -> dict[str, Any]:
+    """What becomes of a data slot of one context in another one."""
+    one, other = cloister.context_of(Broker()), cloister.context_of(Broker())
+    assert one is not None
+    assert other is not None
+    data = one.data
+    data.allocate("colour")
+    one.call(lambda: cloister.current_context().data.__setitem__("colour", "kept"))
+    try:
+        data.allocate("colour")
+        twice = ""
+    except ValueError as error:
+        twice = type(error).__name__
+    found = {
+        "own": data["colour"],
+        "other": other.call(lambda: cloister.current_context().data.get("colour")),
+        "twice": twice,
+        "inside": one.call(cloister.current_context) is one,
+    }
+    data.free("colour")
+    data.allocate("colour")
+    found["again"] = "colour" not in data or data["colour"] is None
+    data.free("colour")
+    return found
+
+
 def is_loaded(module: str) -> bool:
     """Whether this domain has loaded a module."""
     return module in sys.modules

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 state: list[str] = []
+_held: list[bytearray] = []
 
 
 def note(what: str) -> list[str]:
@@ -47,6 +48,23 @@ def crash() -> None:
 def leave_at_once() -> None:
     """End the process, whatever runs in it."""
     os._exit(3)
+
+
+def use_up_memory(room: int) -> None:
+    """Let this process have so many further bytes and no more, and use them up but for a little."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * os.sysconf("SC_PAGE_SIZE") + room
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    kept = [bytearray(room // 2)]
+    try:
+        while True:
+            kept.append(bytearray(2**20))
+    except MemoryError:
+        del kept[1:]  # enough to answer with
+    state.extend(map(str, map(len, kept)))
+    _held.extend(kept)
 
 
 def where() -> str:

@@ -82,7 +82,7 @@ class Control:
         self._owed: list[tuple[int, int, Callable[[], bool]]] = []
         """Calls that were told to stop and still run: lane, number, whether it does."""
         self._importing: dict[tuple[int, int], float] = {}
-        """Calls of them that import a module, and until when they may."""
+        """Calls of them that could not be stopped where they were, and until when they may import."""
         self._look_again_s = SOON_S
         self._begin = threading.Lock()
         self._begin.acquire()
@@ -238,6 +238,7 @@ class Control:
             poll.register(bell.reader, select.POLLIN)
         due, hurry = time.monotonic(), math.inf
         try:
+            self._obey_all()  # what came together with the set-up
             while True:
                 now = time.monotonic()
                 wait = min(due, hurry) - now
@@ -265,8 +266,7 @@ class Control:
                     hurry = min(hurry, time.monotonic() + HURRY_S)
                 if channel in ready:
                     self._fill()
-                    while (frame := self._decoder.next_frame()) is not None:
-                        self._obey(frame)
+                    self._obey_all()
         except EOFError:
             self._end_with_host()
         finally:
@@ -306,6 +306,10 @@ class Control:
             return None
         self._peer.imports.hurry = bell.ring
         return bell
+
+    def _obey_all(self) -> None:
+        while (frame := self._decoder.next_frame()) is not None:
+            self._obey(frame)
 
     def _obey(self, frame: frames.Frame) -> None:
         body = self._codec.decode(frame.body, frame.buffers)
@@ -369,7 +373,7 @@ class Control:
         self._interrupt_main()
 
     def _stop_serving(self, lane: int, number: int, until: float) -> None:
-        """Stop a call, or come back to it while it imports, for as long as it may go on then."""
+        """Stop a call, or come back to it: where something would be torn, and until then while it imports."""
         if self._peer.stop_serving(lane, number, time.monotonic() < until):
             self._importing[lane, number] = until
         else:

@@ -11,7 +11,8 @@ A thread may be interrupted
 
 - in any other code: of the user, of other libraries, of the guest that calls them;
 - where it waits for the answer of a domain, or for a condition: whoever waits there is ready for that;
-- where it has stood at one instruction for `STANDS_S`: it waits for something else then, and works on nothing.
+- where it has slept at one instruction for `STANDS_S`: it waits for something else then, and works on nothing. Whether
+  it sleeps, Linux tells; elsewhere a thread that stands is taken to.
 
 **The look and the sending are one step.** Between two steps of Python code another thread may run, and be where it must
 not be torn by then. So the place is compared once more, and the exception sent, by one expression of functions in C,
@@ -42,6 +43,9 @@ __all__ = ["STANDS_S", "Delivery"]
 
 STANDS_S: Final = 0.1
 """How long a thread stands at one instruction until that is a wait. What works for a host goes on in microseconds."""
+
+RUNS: Final = object()
+"""Said of a thread that runs, or could."""
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -120,12 +124,14 @@ def _waiting_at() -> frozenset[int]:
 
 
 class Delivery:
-    """What is on its way to one thread."""
+    """What is on its way to one thread, the one that makes this."""
 
-    __slots__ = ("_place", "_since")
+    __slots__ = ("_native", "_place", "_since")
 
-    def __init__(self) -> None:
-        self._place: tuple[int, int] | None = None
+    def __init__(self, by_signal: bool = False) -> None:
+        """`by_signal`: the look is that of a handler, during which the thread always runs."""
+        self._native = 0 if by_signal else threading.get_native_id()
+        self._place: tuple[object, ...] = ()
         """Where it stood when it was looked at last, where it could not be interrupted."""
         self._since = 0.0
 
@@ -137,12 +143,12 @@ class Delivery:
         if _starts_a_thread(frame) or (patient and _imports(frame)):
             return False
         if not _is_at_work(frame, at):
-            self._place = None
+            self._place = ()
             return True
-        now, place = time.monotonic(), (id(frame), at)
+        now, place = time.monotonic(), (id(frame), at, *_switches(self._native))
         if place != self._place:
             self._place, self._since = place, now
-        return now - self._since >= STANDS_S
+        return place[-1] is not RUNS and now - self._since >= STANDS_S
 
     def send(self, thread: int, error: type[BaseException], patient: bool = False) -> bool:
         """Raise an exception in a thread of this interpreter; False where it is to be tried again soon."""
@@ -151,6 +157,28 @@ class Delivery:
             return True  # it has ended
         at = frame.f_lasti
         return self.fits(frame, at, patient) and _send_where(thread, frame, at, error)
+
+
+if sys.platform == "linux":
+
+    def _switches(native: int) -> tuple[object, ...]:
+        """How often the kernel has taken a thread from its processor, and whether it waits for one or has one now.
+
+        Who waits for the interpreter lock, or comes back to the same place again and again, is told so from who sleeps.
+        """
+        try:
+            with open(f"/proc/self/task/{native}/status", "rb") as status:
+                lines = status.read().splitlines()
+        except OSError:
+            return ()
+        state = next((line for line in lines if line.startswith(b"State:")), b"")
+        return (*(line for line in lines if b"ctxt_switches" in line), RUNS if b"R" in state else state)
+
+else:  # another platform
+
+    def _switches(native: int) -> tuple[object, ...]:
+        """Nothing is known."""
+        return ()
 
 
 def _is_at_work(frame: FrameType, at: int) -> bool:

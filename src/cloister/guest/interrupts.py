@@ -196,7 +196,7 @@ class MainThread:
         """The last call that was told to stop: once is enough, it may be cleaning up."""
         self._let_alone = (0, 0, 0.0)
         """A call, by lane and number, that imports, and until when it may go on."""
-        self._delivery = Delivery()
+        self._delivery = Delivery(by_signal=True)
         self.stopping = False
         """Set before `INTERRUPT` is sent to end the domain."""
         self.past_stop = False
