@@ -277,4 +277,4 @@ def test_own_dependencies(level: str, tmp_path: Path) -> None:
         return
     for option in ({"venv": tmp_path / "own"}, {"requirements": ["numpy<2"]}):
         with pytest.raises(LevelUnavailable, match=next(iter(option))):
-            Domain("own", level=level, setup=Setup(**option))  # type: ignore[arg-type]  # one option each
+            Domain("own", level=level, setup=Setup(**option))
