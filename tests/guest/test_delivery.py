@@ -174,6 +174,7 @@ def test_orders_that_come_with_the_set_up_are_obeyed() -> None:
             host.sendall(b"".join(frames.serialize(kind, codec.encode([body]))))
         control = Ended(guest)
         assert control.receive_setup() == {"beat": 1}
+        control._begin.release()
         control._run()
         assert seen == [int(Kind.STOP), 0]
     finally:
