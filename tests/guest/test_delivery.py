@@ -164,6 +164,9 @@ def test_orders_that_come_with_the_set_up_are_obeyed() -> None:
             seen.append(frame.kind)
             raise EOFError
 
+        def _hang_bell(self) -> None:
+            """There is nobody who would ring it."""
+
         def _end_with_host(self) -> None:
             seen.append(0)
 
