@@ -42,7 +42,7 @@ def main(file: Path) -> None:
             if len(pictures) == 1 and shown.bar.value() >= FRAMES // 5:
                 pictures.append(shown.grab())
                 shown.cancel.click()
-            elif shown.work is None:
+            elif len(pictures) == 2 and shown.begin.isEnabled():
                 pictures.append(shown.grab())
                 application.quit()
 

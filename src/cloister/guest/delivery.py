@@ -93,6 +93,8 @@ _LENT: Final = tuple(
     )
 )
 """How the names of those begin that call the user's code, and hold nothing meanwhile that it could tear."""
+_PROGRAMS: Final = tuple(os.path.join(_ROOT, name, "") for name in ("cli", "integrations"))
+"""How the names of those begin that use the library as a user's program does; the demo's modules are among them."""
 _THREADING: Final = _file_of(threading.Event.set)
 _GUARDS: Final = {
     os.path.join(os.path.dirname(_THREADING), *name)
@@ -191,7 +193,7 @@ def _is_at_work(frame: FrameType, at: int) -> bool:
     while outer is not None:
         code = outer.f_code
         file = code.co_filename
-        if not file.startswith(_ROOT):
+        if not file.startswith(_ROOT) or file.startswith(_PROGRAMS):
             if ours:
                 return False  # what is ours was called by other code, and works for nobody else
             foreign = True
