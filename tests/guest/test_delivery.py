@@ -77,13 +77,14 @@ def test_what_works_for_a_host_is_not_torn() -> None:
 
 def test_what_a_library_guards_is_not_torn() -> None:
     """So is the lock of an event that is set all the time: the library takes it in two steps of Python."""
-    for _ in range(60):
+    for _ in range(20):
         event, ready = threading.Event(), threading.Event()
 
         def work(event: threading.Event = event, ready: threading.Event = ready) -> None:
             while True:
                 event.set()
                 ready.set()
+                sum(range(100))  # where it may be interrupted
 
         assert isinstance(_interrupt(work, ready), Interrupted)
         assert event._cond.acquire(blocking=False)  # type: ignore[attr-defined]  # the lock in question
