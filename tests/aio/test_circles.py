@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cloister.aio import asleep
 from cloister.errors import DeadlockDetected
 from tests.aio.domains import new
 
@@ -167,5 +168,22 @@ def test_coroutines_that_may_go_on_are_no_circle() -> None:
             asyncio.get_running_loop().call_later(1.5, enough.set)  # waits are told, and told again
             found = await outcomes([hold(one_broker, two_broker, False), hold(two_broker, one_broker, True)])
             assert all(isinstance(each, int) for each in found), found
+
+    asyncio.run(work())
+
+
+def test_loop_whose_tasks_cannot_be_listed_may_have_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not all tasks are seen, nothing is refused for now: there might be a time limit among them."""
+
+    def too_fast(_: Any) -> Any:
+        raise RuntimeError
+
+    async def work() -> None:
+        async with new("one") as one:
+            await one.call("operator:neg", 1)
+            monkeypatch.setattr(asleep, "_next_look", 0.0)
+            monkeypatch.setattr(asyncio, "all_tasks", too_fast)
+            assert asleep.may_end([])
+            monkeypatch.undo()
 
     asyncio.run(work())

@@ -266,3 +266,24 @@ def test_ctrl_c_while_a_task_is_sent_loses_nothing_else(make_pool: Make) -> None
     assert isinstance(gate.future.exception(PATIENCE_S), DomainCrashed)
     gate.leave()
     assert [future.result(PATIENCE_S) for future in before] == [0, -1, -2, -3, -4]
+
+
+def test_ctrl_c_after_a_task_was_sent_sends_it_once(make_pool: Make, marks: Path) -> None:
+    """Where the interrupt comes just behind the sending, the task runs, and is not sent again with the next one."""
+    pool = make_pool(1)
+    warm(pool)
+    gate = Gate(pool)
+    clocks: Any = pool._force.clocks
+    watch = clocks.watch
+
+    def interrupted(_: Any) -> None:
+        clocks.watch = watch
+        raise KeyboardInterrupt
+
+    clocks.watch = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        pool.submit("chores:note", str(marks), "once")
+    after = [pool.submit("chores:note", str(marks), f"after-{number}") for number in range(3)]
+    gate.open()
+    assert wait(after, PATIENCE_S).not_done == set()
+    assert marks.read_text().split() == ["once", "after-0", "after-1", "after-2"]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
@@ -17,7 +18,9 @@ import pytest
 import cloister
 from cloister import waits
 from cloister.errors import DeadlockDetected, WrongProcess
+from cloister.executor import callbacks
 from cloister.executor.seats import awaited
+from cloister.levels.watcher import watcher
 
 Make = Callable[..., cloister.DomainPoolExecutor]
 Pool = cloister.DomainPoolExecutor
@@ -90,6 +93,32 @@ def test_callback_that_blocks_holds_up_its_worker_alone(make_pool: Make) -> None
     release.set()
     assert through.wait(PATIENCE_S)
     assert results == [0, -1, -2, -3, -4]
+
+
+def test_callback_is_not_left_behind_one_that_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two callbacks that come before the one idle thread has woken: another thread goes on with the second."""
+    monkeypatch.setattr(callbacks, "IDLE_S", PATIENCE_S)
+    release, idle, ran = threading.Event(), threading.Event(), threading.Event()
+    made = callbacks.Callbacks("left")
+    condition = made._condition
+    watcher.enter()
+    try:
+        made.run(idle.set)
+        assert idle.wait(PATIENCE_S)
+        while not made._idle or made._looks:
+            time.sleep(0.001)
+        with condition:  # the idle thread can't wake
+            made.run(partial(release.wait, PATIENCE_S))
+            made.run(ran.set)
+        assert ran.wait(PATIENCE_S / 2)
+        assert not release.is_set()
+    finally:
+        release.set()
+        while made._threads:
+            with condition:
+                condition.notify_all()
+            time.sleep(0.001)
+        watcher.leave()
 
 
 def test_shutdown_in_a_callback_does_not_wait_for_itself(make_pool: Make) -> None:

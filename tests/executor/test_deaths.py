@@ -152,6 +152,26 @@ def test_random_kills_lose_no_future(make_pool: Make) -> None:
     assert pool.submit(pow, 2, 2).result(PATIENCE_S) == 4
 
 
+@pytest.mark.parametrize(
+    "told", [[None], [[0, [5], {}], None], [None, [0, [5], {}]]], ids=["unasked", "begun", "told after it"]
+)
+@pytest.mark.parametrize("kind", ["task", "chunk"])
+def test_worker_that_gives_back_what_it_must_not_is_ended(make_pool: Make, kind: str, told: list[Any]) -> None:
+    """Work that a worker gives back unasked, or after results, goes to nobody else; the pool goes on."""
+    pids: list[int] = []
+    pool = make_pool(1, on={cloister.events.Ready: lambda event: pids.append(event.pid)})
+    error: Any
+    if kind == "task":
+        error = pool.submit("hostile:tell_in_a_pool", 1, told).exception(PATIENCE_S)
+    else:
+        *_, error = pool.map("hostile:tell_in_a_pool", [1, 2], [told, []], chunksize=2, return_exceptions=True)
+    crash = error.__cause__ if isinstance(error, CallCancelled) else error
+    assert isinstance(crash, DomainCrashed)
+    assert crash.report.reason is Reason.BAD_MESSAGE
+    assert pool.submit(operator.neg, 1).result(PATIENCE_S) == -1
+    assert len(pids) == 2
+
+
 def test_worker_that_died_while_it_was_idle_is_replaced(make_pool: Make) -> None:
     """A worker that is killed between two tasks costs no task anything."""
     exited = threading.Event()

@@ -262,3 +262,18 @@ def _exchange() -> Any:
     from cloister.guest.host_segments import HostSegments
 
     return next(found for found in gc.get_objects() if isinstance(found, HostSegments))
+
+
+def tell_in_a_pool(number: int, told: list[Any]) -> int:
+    """As an item of a pool's work: tell this before the answer. None gives the work back."""
+    import sys
+
+    from cloister.guest.tasks import Tasks
+
+    frame: Any = sys._getframe()
+    while not isinstance(frame.f_locals.get("self"), Tasks):
+        frame = frame.f_back
+    tell = frame.f_locals["self"].peer.teller()
+    for value in told:
+        tell(value, False)
+    return number

@@ -7,7 +7,9 @@ a queue - counts as something that comes. So does what a coroutine of the guest 
 than to wait.
 
 A time limit of `asyncio.timeout`, or of `asyncio.wait_for`, ends a wait, and a strand does not know of it. Only its
-loop does; `may_end` looks for one, in the tasks of a circle and in those that wait for its calls.
+loop does; `may_end` looks for one, in the tasks of a circle and in those that wait for its calls. What else may cancel
+a task is not seen: `anyio.move_on_after`, or `loop.call_later(t, task.cancel)`. A wait that those would have ended may
+be refused.
 
 Any thread may look, and nothing here waits or changes anything. The loops go on meanwhile; `waits` looks twice.
 """
@@ -15,7 +17,6 @@ Any thread may look, and nothing here waits or changes anything. The loops go on
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import time
 import weakref
@@ -128,6 +129,8 @@ def may_end(strands: Iterable[Hashable]) -> bool:
         return True
     try:
         return _has_limit(strands)
+    except RuntimeError:  # not all tasks were seen
+        return True
     finally:
         now = time.monotonic()
         _next_look = now + max(PAUSE_S, SHARE * (now - begun))
@@ -144,17 +147,19 @@ def _has_limit(strands: Iterable[Hashable]) -> bool:
 
 
 def _above(strands: list[int]) -> tuple[set[Task], list[Any]]:
-    """The tasks that wait for the calls of these strands, and for one another; with what they await."""
+    """The tasks that wait for the calls of these strands, and for one another; with what they await.
+
+    Raises RuntimeError where a loop makes tasks so fast that they can't be listed.
+    """
     waiting: dict[Any, list[Task]] = {}
     calls: list[Any] = []
     for peer in _peers_now():
         calls += [call for strand in strands if (call := _future_of(peer.caller(strand))) is not None]
         for loop in peer.loops():
-            with contextlib.suppress(RuntimeError):  # it made tasks too fast
-                for task in asyncio.all_tasks(loop):
-                    awaited = getattr(task, "_fut_waiter", None)
-                    for each in [awaited, *(getattr(awaited, "_children", None) or ())]:
-                        waiting.setdefault(each, []).append(task)
+            for task in asyncio.all_tasks(loop):
+                awaited = getattr(task, "_fut_waiter", None)
+                for each in [awaited, *(getattr(awaited, "_children", None) or ())]:
+                    waiting.setdefault(each, []).append(task)
     tasks: set[Task] = set()
     ahead = list(calls)
     while ahead:

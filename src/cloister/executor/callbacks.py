@@ -46,6 +46,8 @@ class Callbacks:
             self._jobs.append(job)
             if self._idle:
                 self._condition.notify()
+                if len(self._jobs) > self._idle:  # an idle thread that was called counts until it has woken
+                    self._look_later()
                 return
             if self._threads or self._start():
                 self._look_later()

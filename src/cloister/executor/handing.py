@@ -94,7 +94,8 @@ class Handing:
         if worker.queue:
             self._force.clocks.watch(worker)
             more = (len(worker.queue) == 1 or worker.room() >= REFILL) and self._give_ahead(worker)
-            return [worker] if more else [], []
+            left = worker.unsent and not worker.sending  # Ctrl-C has ended who was to send it
+            return [worker] if more or left else [], []
         leaving = []
         if worker.doomed:  # it is being killed, and was quicker
             force.drop(worker)
@@ -159,7 +160,8 @@ class Handing:
         if work.over:
             return False
         try:
-            worker.send(work, partial(self._answered, worker, work))
+            if not work.number:  # else Ctrl-C came after it was sent, and before it was taken out of what is not
+                worker.send(work, partial(self._answered, worker, work))
         except LaneClosed:
             self._gone(worker)
         except Exception as error:

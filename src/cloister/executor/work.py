@@ -76,6 +76,8 @@ class Work:
         """Its call on the lane of its worker, from when it is about to be sent."""
         self.called_back = self.given_back = False
         """Its worker was asked to give it back where it has not begun, and has done so."""
+        self.told = 0
+        """Of how many of the items that its worker has the results are here."""
         self.over = False
         """Its future is done, or about to be. Set once, with the lock of the workforce."""
         self.sendings = 0
@@ -126,6 +128,12 @@ class Work:
         if self.expected:
             waits.leave(self.options["strand"])
             self.expected = False
+
+    def back(self) -> None:
+        """Its worker gives it back. Raises ProtocolError where it was not asked for, or something of it was told."""
+        if self.given_back or self.told or not (self.called_back or self.over):
+            raise ProtocolError("work was given back that was not asked for, or had begun")
+        self.given_back = True
 
     def part(self, peer: Peer, value: Any) -> None:
         """Take what the guest tells before the answer. Raises ProtocolError where it is not to be expected."""
@@ -197,8 +205,6 @@ class Chunk(Work):
         self._failures: dict[int, BaseException] = {}
         self._sent: Sequence[int] = range(self.count)
         """The places of the items that a worker has, or is to get."""
-        self._told = 0
-        """Of how many of those the results are here."""
 
     def columns(self) -> tuple[Any, ...]:
         if len(self._sent) == self.count:
@@ -206,7 +212,9 @@ class Chunk(Work):
         return ([[column[place] for place in self._sent] for column in self._columns],)
 
     def part(self, peer: Peer, value: Any) -> None:
-        told, room = self._told, len(self._sent) - self._told
+        if self.given_back:
+            raise ProtocolError("a chunk told results after it was given back")
+        told, room = self.told, len(self._sent) - self.told
         match value:
             case [int(first), list(results), dict(failures)] if (
                 first == told
@@ -220,21 +228,21 @@ class Chunk(Work):
                         self._values[place] = result
                 for index, described in failures.items():
                     self._failures[self._sent[told + index]] = peer.rebuild(described)
-                self._told += len(results)
+                self.told += len(results)
             case _:
                 raise ProtocolError("a chunk told results that are not its next ones")
 
     def answer(self, value: Any) -> None:
-        if self._told != len(self._sent):
+        if self.told != len(self._sent):
             raise ProtocolError("a chunk was answered before all its results were told")
 
     def fail(self, error: BaseException) -> None:
-        for place in self._sent[self._told :]:
+        for place in self._sent[self.told :]:
             self._failures[place] = error
-        self._told = len(self._sent)
+        self.told = len(self._sent)
 
     def left(self, noted: int | None, crash: BaseException, error: BaseException) -> bool:
-        sent, told = self._sent, self._told
+        sent, told = self._sent, self.told
         rest = list(sent[told:])
         if not rest:
             return False
@@ -252,7 +260,7 @@ class Chunk(Work):
             for place in rest:
                 self._failures[place] = _lost(crash, place in begun)
             return False
-        self._sent, self._told = rest, 0
+        self._sent, self.told = rest, 0
         return bool(rest)
 
     def deliver(self) -> None:

@@ -147,7 +147,7 @@ class Worker:
 
         def part(value: Any) -> None:
             if value is None:
-                work.given_back = True
+                work.back()
                 return
             self.since = time.monotonic()
             work.part(self.life.peer, value)
