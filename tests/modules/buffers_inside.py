@@ -109,6 +109,21 @@ def some(length: int) -> list[Any]:
     return [made(length), np.arange(length), made(length)]
 
 
+def views(length: int, number: int) -> list[Any]:
+    """Several views of one array where results lie, each of all its bytes, and the array."""
+    array = made(length)
+    return [*(memoryview(array) for _ in range(number)), array]
+
+
+def overlapping(length: int) -> Any:
+    """A frame whose columns lie one over the other in one array where results lie."""
+    import pandas
+
+    array = made(2 * length)
+    columns = {name: array[at : at + length] for at, name in enumerate("abcde")}
+    return pandas.concat([pandas.Series(each, name=name, copy=False) for name, each in columns.items()], axis=1)
+
+
 def change(value: Any) -> tuple[float, bool]:
     """Change the array in what came as a pickle; return its sum, and whether it lay in one piece as it should."""
     value["array"][0] = 100.0

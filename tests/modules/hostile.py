@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from cloister.guest import descriptors
-from cloister.wire import frames
+from cloister.wire import containers, frames
 from cloister.wire.messages import Kind
 from cloister.wire.values import Codec, Reference
 
@@ -223,6 +223,62 @@ def loan_twice(length: int, kinds: list[int]) -> None:
     body = codec.packing.packer().pack([1, leaves])
     _write(descriptors.LANE_WRITER, b"".join(frames.serialize(Kind.REPLY, body)))
     _wait()
+
+
+def many_loans(number: int, how: str, lent: Any = None) -> None:
+    """Answer with so many loans of one segment, each of another slot, that are all to be copied; see `_leaf_of`.
+
+    `lent` is an array of the host's; without one the segment is one that this guest writes.
+    """
+    from cloister.wire.scalars import _SEGMENT, SEGMENT_CODE
+
+    data = memoryview(_stream(60_000)) if how in ("table", "polars") else memoryview(bytes(65_536))
+    placed = None
+    while placed is None:
+        placed = _exchange().lend(data if lent is None else memoryview(lent))
+    segment, offset, length, _, generation = placed.fields
+    codec = Codec()
+    kind = {"bytes": 0, "bytearray": 1}.get(how, 2) + 4 * placed.home
+    sent = _exchange().lender._ledger.sent
+    leaves = []
+    for slot in range(number):
+        sent[slot] = generation
+        fields = _SEGMENT.pack(kind, segment, offset, length, slot, generation)
+        leaves.append(_leaf_of(how, codec.packing.ext_type(SEGMENT_CODE, fields), length, codec))
+    if how == "frame":
+        leaves = _frame_of(leaves, length // 8, codec)
+    body = codec.packing.packer().pack([1, leaves])
+    _write(descriptors.LANE_WRITER, b"".join(frames.serialize(Kind.REPLY, body)))
+    _wait()
+
+
+def _leaf_of(how: str, loan: Any, length: int, codec: Codec) -> Any:
+    """What holds a loan: nothing, a table, or the array of a column."""
+    markers = containers.markers(codec.packing)
+    if how == "table":
+        return [markers[containers.TABLE], "table", loan]
+    if how == "polars":
+        return [markers[containers.POLARS], "frame", loan]
+    if how in ("frame", "array"):
+        return [markers[containers.ARRAY], "<f8", [length // 8], "C", loan]
+    return loan
+
+
+def _frame_of(columns: list[Any], length: int, codec: Codec) -> Any:
+    names = ["range", 0, len(columns), 1, None]
+    rows = ["range", 0, length, 1, None]
+    plain = [["array", column] for column in columns]
+    return [containers.markers(codec.packing)[containers.PANDAS], "frame", names, rows, plain, {}]
+
+
+def _stream(length: int) -> bytes:
+    import pyarrow
+
+    table = pyarrow.table({"a": [0.0] * (length // 8)})
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write(table)
+    return bytes(sink.getvalue())
 
 
 def loan_home(array: Any, *changed: Any) -> None:

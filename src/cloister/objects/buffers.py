@@ -65,13 +65,22 @@ _NOTHING: Final = memoryview(b"")
 class Loan:
     """A part of a segment that the other side may read; `home`: of a segment of its own."""
 
-    __slots__ = ("generation", "home", "keeps", "length", "number", "offset", "open_in", "over", "slot")
+    __slots__ = ("generation", "home", "keeps", "length", "number", "offset", "open_in", "over", "size", "slot")
 
     def __init__(
-        self, open_in: Segment, number: int, offset: int, length: int, slot: int, generation: int, keeps: Any = None
+        self,
+        open_in: Segment,
+        number: int,
+        size: int,
+        offset: int,
+        length: int,
+        slot: int,
+        generation: int,
+        keeps: Any = None,
     ) -> None:
         self.open_in = open_in
-        self.number, self.offset, self.length = number, offset, length
+        self.number, self.size = number, size
+        self.offset, self.length = offset, length
         self.slot, self.generation = slot, generation
         self.keeps = keeps
         """What was borrowed from the other side and is lent home; None for what lies in a segment of this side."""
@@ -251,7 +260,7 @@ class Lender:
             except BaseException:  # an interruption, or no memory
                 self._free.append(slot)
                 raise
-            return self._lent(Loan(segment, segment.number, 0, length, slot, self._generation()))
+            return self._lent(Loan(segment, segment.number, segment.size, 0, length, slot, self._generation()))
         finally:
             segment.claim.release()
 
@@ -260,14 +269,14 @@ class Lender:
         slot = self._slot()
         if slot is None:
             return None
-        return self._lent(Loan(segment, segment.number, offset, length, slot, self._generation()))
+        return self._lent(Loan(segment, segment.number, segment.size, offset, length, slot, self._generation()))
 
-    def relay(self, number: int, offset: int, length: int, borrowed: Any) -> Loan | None:
-        """Lend home a part of a segment of the other side; `borrowed` is what holds it here."""
+    def relay(self, number: int, size: int, offset: int, length: int, borrowed: Any) -> Loan | None:
+        """Lend home a part of a segment of the other side, of `size`; `borrowed` is what holds it here."""
         slot = self._slot()
         if slot is None:
             return None
-        return self._lent(Loan(self._passing, number, offset, length, slot, self._generation(), borrowed))
+        return self._lent(Loan(self._passing, number, size, offset, length, slot, self._generation(), borrowed))
 
     def reserve(self, length: int) -> Any:
         """The ground of a segment of the pool, for an array; None where none is to be had.

@@ -55,7 +55,7 @@ class Exchange:
         mapping: Mapping = root._cloister_mapping
         number = 0 if self.borrower is None else self.borrower.number_of(mapping)
         if number:
-            return lender.relay(number, mapping.offset_of(data), data.nbytes, root)
+            return lender.relay(number, mapping.size, mapping.offset_of(data), data.nbytes, root)
         segment = lender.segment_of(mapping)
         if segment is None or not segment.there.is_set():
             segment = self.introduce(mapping)
@@ -73,8 +73,12 @@ class Exchange:
         if self.lender is not None:
             self.lender.doubt(loans)
 
-    def view(self, segment: int, offset: int, length: int, slot: int, generation: int, home: bool) -> memoryview:
-        """Give a view of what the other side lends; `home`: it lies in a segment of this side's own.
+    def view(
+        self, segment: int, offset: int, length: int, slot: int, generation: int, home: bool
+    ) -> tuple[memoryview, int]:
+        """Give a view of what the other side lends, and the size of its segment.
+
+        `home` says that it lies in a segment of this side's own.
 
         Raises ProtocolError and MarshalError as `Borrower.view`.
         """
@@ -82,11 +86,12 @@ class Exchange:
         if lender is None or borrower is None:
             raise ProtocolError("bad value: a buffer lies in shared memory, and there is none")
         if not home:
-            return borrower.view(segment, offset, length, slot, generation)
+            view = borrower.view(segment, offset, length, slot, generation)
+            return view, root_under(view)._cloister_mapping.size
         mapping = lender.mapping_of(segment)
         if mapping is None:
             raise ProtocolError(f"bad value: it lies in segment {segment}, which does not exist")
-        return borrower.at_home(mapping, segment, offset, length, slot, generation)
+        return borrower.at_home(mapping, segment, offset, length, slot, generation), mapping.size
 
 
 def root_under(view: Any) -> Any:

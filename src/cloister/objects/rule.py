@@ -246,8 +246,10 @@ class Marshaller:
             return self._peer.imports.receive(number, rest[0], described)
         raise ProtocolError(f"a reference of kind {kind!r} with {len(rest) + 1} fields")
 
-    def fetch(self, segment: int, offset: int, length: int, slot: int, generation: int, home: bool) -> memoryview:
-        """Give a view of what lies in shared memory. Raises ProtocolError and MarshalError as `Borrower.view`."""
+    def fetch(
+        self, segment: int, offset: int, length: int, slot: int, generation: int, home: bool
+    ) -> tuple[memoryview, int]:
+        """Give a view of what lies in shared memory, and the size of its segment. Raises as `Borrower.view`."""
         return self._peer.segments.view(segment, offset, length, slot, generation, home)
 
     def _code(self, plain: list[Any]) -> Any:

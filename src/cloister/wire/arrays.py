@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cloister.wire.decoding import Decoding
     from cloister.wire.encoding import Encoding
 
-__all__ = ["MARKER_READERS", "writer_of"]
+__all__ = ["MARKER_READERS", "write_copied", "writer_of"]
 
 _KINDS: Final = frozenset("biufcmMSUV")
 _TEXT_CHARS: Final = frozenset("0123456789[]abcdefghijklmnopqrstuvwxyzYMWDh")
@@ -120,7 +120,12 @@ class _Gathered:
         numpy.copyto(numpy.ndarray(array.shape, array.dtype, target), array)
 
 
-def _write_array(value: Any, encoding: Encoding) -> object:
+def write_copied(value: Any, encoding: Encoding) -> object:
+    """Encode an array that is copied where it arrives, because what it belongs to can be changed there."""
+    return _write_array(value, encoding, copied=True)
+
+
+def _write_array(value: Any, encoding: Encoding, *, copied: bool = False) -> object:
     plain = _dtype_to_plain(value.dtype)
     if value.dtype.itemsize == 0:
         if value.size > _EMPTY_ITEMS:
@@ -138,7 +143,7 @@ def _write_array(value: Any, encoding: Encoding) -> object:
             value = value.copy("C")
     # One flat view of bytes: for what is contiguous in either order nothing is copied here.
     data = memoryview(value.reshape(-1, order=order).view("u1")) if value.size else memoryview(b"")
-    return [encoding.markers[ARRAY], plain, sizes, order, put_data(data, encoding)]
+    return [encoding.markers[ARRAY], plain, sizes, order, put_data(data, encoding, copied=copied)]
 
 
 def _read_array(items: list[Any], decoding: Decoding) -> object:

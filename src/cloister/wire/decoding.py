@@ -48,8 +48,8 @@ class Decoding:
     """
 
     __slots__ = (
-        "_codec", "_received", "_replay", "array", "buffers", "clock", "failure", "leaf", "leaves", "limits", "open",
-        "parts", "slots", "used",
+        "_codec", "_received", "_replay", "_segments", "array", "buffers", "clock", "copied", "failure", "leaf",
+        "leaves", "limits", "open", "parts", "slots", "used",
     )  # fmt: skip
 
     def __init__(self, codec: Codec) -> None:
@@ -67,6 +67,10 @@ class Decoding:
         """The buffers that were given. A message names each once: a short one could copy a long one often else."""
         self.slots: set[int] = set()
         """The same for loans, by their slots."""
+        self._segments: dict[int, tuple[int, int]] = {}
+        """The number and the length of the segment of each part, by the identity of what its view rests on."""
+        self.copied: dict[int, int] = {}
+        """How many bytes of each segment were copied; see `scalars.admit`."""
         self.leaf = self._leaf  # bound once: this is done for every message otherwise
         self.array = self._array
 
@@ -77,6 +81,8 @@ class Decoding:
         if self.parts:
             self.parts = {}
             self.slots.clear()
+            self._segments.clear()
+            self.copied.clear()
         if self.used:
             self.used.clear()
         if self._received:
@@ -96,6 +102,7 @@ class Decoding:
         self._received = []
         self.used.clear()
         self.slots.clear()
+        self.copied.clear()
         try:
             value = self._codec.packing.unpackb(
                 data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=self.leaf,
@@ -188,8 +195,21 @@ class Decoding:
             fetch = self._codec.fetch
             if fetch is None:
                 raise ProtocolError("bad value: a buffer lies in shared memory, and none was agreed on")
-            view = self.parts[payload] = fetch(*fields)
+            view, size = fetch(*fields)
+            self.parts[payload] = view
+            self._segments[id(view.obj)] = fields[0], size
         return view
+
+    def copies(self, holder: object, length: int) -> None:
+        """Note that so many bytes of what rests on `holder` are about to be copied. Nothing is, beside a segment.
+
+        Raises ProtocolError where the message has more copied out of a segment than that holds.
+        """
+        number, size = self._segments.get(id(holder), (0, 0))
+        if number and not scalars.admit(self.copied, number, length, size):
+            raise ProtocolError(
+                f"bad value: it has more copied out of segment {number} than the {size:,} bytes which that holds"
+            )
 
     def record_of(self, name: object) -> Record:
         """See `Codec.record_of`."""

@@ -46,6 +46,10 @@ class Placed(Protocol):
     def home(self) -> bool:
         """Whether that is a segment of the receiver's own."""
 
+    @property
+    def size(self) -> int:
+        """How long all of the segment is."""
+
 
 class Gathered(Protocol):
     """Data that does not lie in one piece yet."""
@@ -61,8 +65,8 @@ class Gathered(Protocol):
 class Encoding:
     """The state of one encode, with a packer of its own; used again by the next one unless it failed."""
 
-    __slots__ = ("_careful", "_codec", "_replayed", "buffers", "culprit", "ext", "foreign", "limits", "markers",
-                 "pack", "place", "placed", "references")  # fmt: skip
+    __slots__ = ("_careful", "_codec", "_replayed", "buffers", "copied", "culprit", "ext", "foreign", "limits",
+                 "markers", "pack", "place", "placed", "references")  # fmt: skip
 
     def __init__(self, codec: Codec, *, careful: bool = False) -> None:
         packing = codec.packing
@@ -75,6 +79,8 @@ class Encoding:
         self.buffers: list[Any] | None = None
         self.place = codec.place
         self.placed: list[Placed] = []
+        self.copied: dict[int, int] = {}
+        """How many bytes of each segment the receiver has to copy; see `scalars.admit`."""
         self.references: list[tuple[object, Reference]] = []
         self.culprit: object = NOTHING
         self.foreign = False
@@ -82,6 +88,16 @@ class Encoding:
         # A stricter error handler is quicker: it lets the packer take the text that the string has cached.
         options = {"unicode_errors": "surrogatepass"} if careful else {}
         self.pack = packing.packer(strict_types=True, default=self._default, **options).pack
+
+    def unplace(self, loan: Placed) -> None:
+        """A loan will not be sent."""
+        if self._codec.unplace is not None:
+            self._codec.unplace(loan)
+
+    def take_placed(self) -> list[Placed]:
+        """The loans of what was encoded, each once."""
+        placed, self.placed, self.copied = self.placed, [], {}
+        return placed
 
     def drop(self) -> None:
         """It is not used again. The packer and this hold each other: what this has met is to go now, not when the

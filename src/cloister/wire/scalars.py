@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAVES", "MARKER_CODE", "READERS", "SIMPLE", "UNSET", "WRITERS",
-    "Lent", "Mutable", "int_from_bytes", "int_to_bytes", "place_gathered", "put_data", "take_buffer", "take_data",
-    "write_binary",
+    "Lent", "Mutable", "admit", "int_from_bytes", "int_to_bytes", "place_gathered", "put_data", "take_buffer",
+    "take_data", "write_binary",
 ]  # fmt: skip
 
 MARKER_CODE: Final = 1
@@ -83,6 +83,20 @@ class Lent:
 
     def __init__(self, view: memoryview) -> None:
         self.view = view
+
+
+class _Apart:
+    """Data that is to be placed in a segment of its own, also where it lies in one already."""
+
+    __slots__ = ("_data", "nbytes")
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self.nbytes = data.nbytes
+
+    def write_to(self, target: memoryview) -> None:
+        """Write the data."""
+        target[:] = self._data
 
 
 class Mutable:
@@ -148,7 +162,7 @@ def write_binary(value: bytes | bytearray | memoryview, encoding: Encoding) -> o
         # A view may show anything in any order; its content in C order is what travels.
         data = value.cast("B") if value.contiguous and value.c_contiguous else value.tobytes()  # type: ignore[union-attr]  # kind says that it is a view
     if encoding.buffers is not None and len(data) >= OUT_OF_BAND_BYTES:
-        placed = _put_into_segment(memoryview(data), encoding, int(kind is bytearray))
+        placed = _put_into_segment(memoryview(data), encoding, int(kind is bytearray), copied=True)
         if placed is not None:
             return placed
         encoding.buffers.append(data)
@@ -160,18 +174,21 @@ def _write_mutable(value: Mutable, encoding: Encoding) -> object:
     data = value.view
     if encoding.buffers is None or data.nbytes < OUT_OF_BAND_BYTES:
         return encoding.ext(BYTEARRAY_CODE, bytes(data))
-    placed = _put_into_segment(data, encoding, 1)
+    placed = _put_into_segment(data, encoding, 1, copied=True)
     if placed is not None:
         return placed
     encoding.buffers.append(data)
     return encoding.ext(BUFFER_CODE, _BUFFER.pack(1, len(encoding.buffers) - 1))
 
 
-def put_data(data: memoryview, encoding: Encoding) -> object:
-    """Give the element that stands for the data of an array: its bytes, or the number of a buffer."""
+def put_data(data: memoryview, encoding: Encoding, *, copied: bool = False) -> object:
+    """Give the element that stands for the data of an array: its bytes, or the number of a buffer.
+
+    `copied` says that it is copied where it arrives, also where it is long.
+    """
     if encoding.buffers is None or data.nbytes < OUT_OF_BAND_BYTES:
         return bytes(data)
-    placed = _put_into_segment(data, encoding, 2)
+    placed = _put_into_segment(data, encoding, 2, copied=copied)
     if placed is not None:
         return placed
     encoding.buffers.append(data)
@@ -182,17 +199,34 @@ def place_gathered(data: Gathered, encoding: Encoding) -> object:
     """The same for what does not lie in one piece yet; None where there is no shared memory for it."""
     if encoding.buffers is None or data.nbytes < OUT_OF_BAND_BYTES:
         return None
-    return _put_into_segment(data, encoding, 2)
+    return _put_into_segment(data, encoding, 2, copied=False)  # a segment of its own, which is all that it may copy
 
 
-def _put_into_segment(data: memoryview | Gathered, encoding: Encoding, kind: int) -> object:
-    """Give the leaf of a buffer that was copied into shared memory; None where it was not."""
+def _put_into_segment(data: memoryview | Gathered, encoding: Encoding, kind: int, *, copied: bool) -> object:
+    """Give the leaf of a buffer that lies in shared memory; None where it does not."""
     place = encoding.place
     loan = None if place is None else place(data)
     if loan is None:
         return None
     encoding.placed.append(loan)
+    if copied and not admit(encoding.copied, loan.fields[0], data.nbytes, loan.size):
+        encoding.unplace(encoding.placed.pop())
+        assert isinstance(data, memoryview)  # anything else has a segment of its own, which is large enough
+        return _put_into_segment(_Apart(data), encoding, kind, copied=False)
     return encoding.ext(SEGMENT_CODE, _SEGMENT.pack(kind | _HOME if loan.home else kind, *loan.fields))
+
+
+def admit(copied: dict[int, int], segment: int, length: int, size: int) -> bool:
+    """Note that a message has so many bytes more copied out of a segment; False where they are more than it holds.
+
+    `copied` holds what it was for each segment so far. Nothing is noted then. A loan is a few bytes, and there may be a
+    thousand of one segment in a message; the receiver is not to need a thousand times its memory for them.
+    """
+    total = copied.get(segment, 0) + length
+    if total > size:
+        return False
+    copied[segment] = total
+    return True
 
 
 def take_data(part: object, decoding: Decoding) -> bytes | memoryview:
@@ -233,6 +267,7 @@ def _read_segment(payload: bytes, decoding: Decoding) -> bytes | bytearray | Len
     if kind == 2:
         decoding.open += 1  # it stands in an array or a table, and nowhere else
         return Lent(view)
+    decoding.copies(view.obj, length)
     return bytearray(view) if kind else bytes(view)
 
 

@@ -50,6 +50,14 @@ def library(name: str, decoding: Decoding) -> Any:
     return found
 
 
+def _data_of(part: object, decoding: Decoding) -> bytes | memoryview:
+    """The data of a stream, which is about to be copied. Raises `ProtocolError` as `Decoding.copies`."""
+    data = take_data(part, decoding)
+    if type(data) is memoryview:
+        decoding.copies(data.obj, data.nbytes)
+    return data
+
+
 # -- pyarrow ---------------------------------------------------------------------------------------------------------
 
 
@@ -67,7 +75,7 @@ def _write_arrow(value: Any, encoding: Encoding) -> object:
     sink = pyarrow.BufferOutputStream()
     with import_module("pyarrow.ipc").new_stream(sink, held.schema) as writer:
         writer.write(held)
-    return [encoding.markers[TABLE], kind, put_data(memoryview(sink.getvalue()), encoding)]
+    return [encoding.markers[TABLE], kind, put_data(memoryview(sink.getvalue()), encoding, copied=True)]
 
 
 def _read_arrow(items: list[Any], decoding: Decoding) -> object:
@@ -76,7 +84,7 @@ def _read_arrow(items: list[Any], decoding: Decoding) -> object:
     if int(pyarrow.__version__.split(".")[0]) < _OLDEST_PYARROW:
         raise MarshalError(f"pyarrow {pyarrow.__version__} can't be trusted with data of others; upgrade it")
     # A copy of its own is aligned, as the library wants it; and what a guest could still change can't be checked.
-    data: Any = take_data(part, decoding)
+    data: Any = _data_of(part, decoding)
     if type(part) is not Lent or not decoding.imports or len(data) < LASTING_BYTES:
         data = bytes(data)
     refuse_compression(data)
@@ -105,13 +113,13 @@ def _write_polars(value: Any, encoding: Encoding) -> object:
             raise MarshalError(f"column {name!r} holds Python objects, which have no copy. Cast it to a type of polars")
     sink = io.BytesIO()
     frame.write_ipc_stream(sink, compression="uncompressed")
-    return [encoding.markers[POLARS], kind, put_data(sink.getbuffer(), encoding)]
+    return [encoding.markers[POLARS], kind, put_data(sink.getbuffer(), encoding, copied=True)]
 
 
 def _read_polars(items: list[Any], decoding: Decoding) -> object:
     _, kind, part = items
     polars = library("polars", decoding)
-    data = bytes(take_data(part, decoding))
+    data = bytes(_data_of(part, decoding))
     refuse_compression(data)
     try:
         frame = polars.read_ipc_stream(io.BytesIO(data))

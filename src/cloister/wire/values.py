@@ -46,7 +46,7 @@ Inbound: TypeAlias = Callable[[Reference], object]
 Withdraw: TypeAlias = Callable[[Reference], None]
 Resolve: TypeAlias = Callable[[str], type | None]
 Place: TypeAlias = Callable[["memoryview | Gathered"], "Placed | None"]
-Fetch: TypeAlias = Callable[[int, int, int, int, int, bool], memoryview]
+Fetch: TypeAlias = Callable[[int, int, int, int, int, bool], tuple[memoryview, int]]
 Names: TypeAlias = Sequence[str | tuple[str, ...]]
 
 _KEPT_BYTES: Final = 1024 * 1024
@@ -71,7 +71,8 @@ class Codec:
     `resolve` gives the type of a name that the registry does not know, or None; it may import, so only a guest has one.
     `place` puts a large buffer into shared memory and gives the loan of it, or None where it is to travel beside the
     message; it is asked only where buffers may. `unplace` is told of each loan that will not be sent after all.
-    `fetch` gives a view of a loan that arrived; it raises `ProtocolError` before it touches what does not exist.
+    `fetch` gives a view of a loan that arrived, and how long all of its segment is; it raises `ProtocolError` before it
+    touches what does not exist.
     `packing` is the implementation of MessagePack; None takes the best one of this interpreter.
     `clock` gives this thread's own CPU time in nanoseconds (`time.thread_time_ns`), for the guard against keys that
     were chosen to be slow (`flood`). A host has one; None trusts the peer not to do that.
@@ -169,7 +170,7 @@ class Codec:
         if buffers:
             encoding.buffers = None
         if encoding.placed:
-            encoding.placed = []
+            encoding.take_placed()
         if length < _KEPT_BYTES:
             self._encoding = encoding
         else:
@@ -281,7 +282,7 @@ class Codec:
         if buffers or encoding.placed:
             self._expects_binary = 64
         encoding.references = []
-        encoding.placed = []
+        encoding.take_placed()
         encoding.buffers = None
         if len(data) < _KEPT_BYTES:
             self._careful = encoding
@@ -323,10 +324,8 @@ class Codec:
 
     def _unplace(self, encoding: Encoding) -> None:
         if encoding.placed:
-            placed, encoding.placed = encoding.placed, []
-            if self.unplace is not None:
-                for loan in placed:
-                    self.unplace(loan)
+            for loan in encoding.take_placed():
+                encoding.unplace(loan)
 
     def _refuse_length(self, length: int, encoding: Encoding) -> NoReturn:
         self._withdraw(encoding)
