@@ -181,8 +181,17 @@ class Encoding:
                     or kind is memoryview
                     or (kind is bytes and buffers is not None and len(item) >= OUT_OF_BAND_BYTES)
                 ):
-                    node[key] = scalars.write_binary(item, self)
+                    node[key] = self._binary(item)
         return made
+
+    def _binary(self, value: Any) -> object:
+        try:
+            return scalars.write_binary(value, self)
+        except (ValueError, NotImplementedError) as error:  # it was released, or is of a kind that nobody can copy
+            self.culprit = value
+            raise MarshalError(
+                f"copying this {type(value).__qualname__} raised {type(error).__name__}: {error}"
+            ) from error
 
 
 def has_binary(value: object, threshold: int, *, plain: bool = False) -> bool:

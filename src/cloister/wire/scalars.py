@@ -157,17 +157,26 @@ def _read_complex(payload: bytes, decoding: Decoding) -> complex:
 def write_binary(value: bytes | bytearray | memoryview, encoding: Encoding) -> object:
     """Encode binary data: beside the message where it is large, else in it with its exact type."""
     kind = type(value)
-    data: Any = value
-    if kind is memoryview:
-        # A view may show anything in any order; its content in C order is what travels.
-        data = value.cast("B") if value.contiguous and value.c_contiguous else value.tobytes()  # type: ignore[union-attr]  # kind says that it is a view
+    # A view of our own: another thread may release the sender's at any moment, or resize its bytearray.
+    data: Any = value if type(value) is bytes else _flat(memoryview(value))
     if encoding.buffers is not None and len(data) >= OUT_OF_BAND_BYTES:
         placed = _put_into_segment(memoryview(data), encoding, int(kind is bytearray), copied=True)
         if placed is not None:
             return placed
-        encoding.buffers.append(data)
+        # Who has a bytearray may resize it while this waits to be written; a view would forbid that for as long.
+        encoding.buffers.append(bytes(data) if kind is bytearray else data)
         return encoding.ext(BUFFER_CODE, _BUFFER.pack(kind is bytearray, len(encoding.buffers) - 1))
     return encoding.ext(BYTEARRAY_CODE, bytes(data)) if kind is bytearray else bytes(data)
+
+
+def _flat(view: memoryview) -> memoryview | bytes:
+    """The content of a view in C order, which is what travels: a view may show anything in any order."""
+    if view.c_contiguous:
+        try:
+            return view.cast("B")
+        except TypeError:  # it has zeros in its shape or its strides
+            pass
+    return view.tobytes()
 
 
 def _write_mutable(value: Mutable, encoding: Encoding) -> object:

@@ -140,7 +140,8 @@ class Codec:
         try:
             data: bytes = encoding.pack(value)
         except Exception as error:  # the packer is thrown away with its state
-            if isinstance(error, (UnicodeEncodeError, BufferError)) or "get buffer" in str(error):
+            said = str(error)
+            if isinstance(error, (UnicodeEncodeError, BufferError)) or "get buffer" in said or "released" in said:
                 if buffers:
                     buffers.clear()
                 return self._encode_carefully(value, buffers, names, encoding)
