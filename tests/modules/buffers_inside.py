@@ -205,3 +205,9 @@ def attack(array: Any, how: str) -> str:
         return errno.errorcode[ctypes.get_errno()] if wrong else "writable"
     ctypes.memset(address, 0, 1)
     return "written"
+
+
+def after(go: Any, value: Any) -> Any:
+    """Have the host do something; return what came before."""
+    go()
+    return value
