@@ -140,8 +140,8 @@ def test_buffer_goes_while_its_call_runs(domain: cloister.Domain) -> None:
         def go() -> None:
             """Let go of what was sent, and take the memory."""
             change(held)  # noqa: B023 - called in this round
-            kept.extend(others())  # noqa: B023
-            for each in kept[:6]:  # noqa: B023
+            kept.extend(others())  # noqa: B023 - called in this round
+            for each in kept[:6]:  # noqa: B023 - called in this round
                 domain.call("buffers_inside:kind", bytes(each))
 
         assert content(domain.call("buffers_inside:after", cloister.share(go), held[0])) == DATA
