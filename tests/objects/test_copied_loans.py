@@ -94,7 +94,12 @@ def test_all_of_a_segment_is_sent_in_parts(domain: cloister.Domain, monkeypatch:
     """The parts of an array that are together no longer than it are lent as they lie; one byte more is not."""
     copied: list[int] = []
     copy = buffers._copy
-    monkeypatch.setattr(buffers, "_copy", lambda to, data: (copied.append(data.nbytes), copy(to, data)))
+
+    def counted(target: memoryview, data: Any) -> None:
+        copied.append(data.nbytes)
+        copy(target, data)
+
+    monkeypatch.setattr(buffers, "_copy", counted)
     view = memoryview(filled()).cast("B")
     parts = [view[at : at + MIB // 8] for at in range(0, MIB, MIB // 8)]
     assert domain.call("buffers_inside:kind", parts) == ("list", 8)

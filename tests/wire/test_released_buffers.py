@@ -134,7 +134,8 @@ def test_answers_that_wait_are_not_torn() -> None:
         outgoing.put(reply_message(codec, 2, [source]))
         outgoing.put(reply_message(codec, 3, "secret" * 10_000))
         source.clear()
-        decoder, heard = FrameDecoder(), []
+        decoder = FrameDecoder()
+        heard: list[Any] = []
         while len(heard) < 3:
             decoder.feed(os.read(reader, 1 << 20))
             outgoing.stuck = False
