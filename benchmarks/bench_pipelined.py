@@ -2,7 +2,7 @@
 
 The floor is what encoding and dispatching alone cost; a bare program, with a future of the standard library for each
 call and nothing else, shows what Python leaves of it. Pyro5 sends all of them in one message (its batch), execnet has
-no futures and is given all numbers before it is asked for the first answer.
+no futures and is given all numbers before it is asked for the first answer. Our own pool is in `bench_pool`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ def run() -> Iterator[Table]:
             "encode + dispatch": partial(dispatch.dispatched, MANY),
             "a bare program": partial(bare.submitted, peers.ADD, MANY),
             "cloister, Domain.submit": _domain,
-            "cloister, DomainPoolExecutor(1)": _pool,
             "ProcessPoolExecutor(1)": _processes,
             "loky(1)": _loky,
             "Pyro5, batch": _pyro,
@@ -60,12 +59,6 @@ def _submitting(submit: Callable[..., Any], what: Any) -> Callable[[], list[floa
 def _domain() -> Iterator[Entered]:
     with cloister.Domain("bench") as domain:
         yield _submitting(domain.submit, peers.ADD), []
-
-
-@contextlib.contextmanager
-def _pool() -> Iterator[Entered]:
-    with cloister.DomainPoolExecutor(1) as pool:
-        yield _submitting(pool.submit, peers.ADD), []
 
 
 @contextlib.contextmanager

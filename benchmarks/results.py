@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -103,10 +104,11 @@ def figure(value: float | str) -> str:
 
 
 def describe_machine() -> str:
-    """One line about where this was measured."""
+    """One line about where this was measured. The name of a kernel may be private; its leading numbers are not."""
     versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    system = f"{platform.system()} {platform.release()}"
+    numbers = re.match(r"\d+(\.\d+)?", platform.release())
+    system = f"{platform.system()} {numbers[0] if numbers else ''}".rstrip()
     return f"{system}, {cpus} CPUs, Python {platform.python_version()}; {versions}"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,14 +127,18 @@ def collect(folder: Path = CHECKOUT / "tests") -> dict[str, Proof]:
 
 def page(proofs: dict[str, Proof]) -> str:
     """The page, as it should be."""
+    text = (
+        "The checks are what this project took from three older designs (S) and from the behaviour of two"
+        " implementations of application domains (O). Each is proved by tests that name it. This page is written by"
+        " `tools/checks_table.py` from the tests' docstrings and from the levels of their fixtures and parameters. No"
+        f" level: no domain is needed for it. {_at(proofs, {'process'})} were shown for processes only; most are of"
+        f" their start, beat, exit or figures. {_at(proofs, {'interpreter', 'process'})} need modules of one's own,"
+        " which the level `thread` has not."
+    )
     lines = [
         "# What is proved, and where",
         "",
-        "The checks are what this project took from three older designs (S) and from the behaviour of two",
-        "implementations of application domains (O). Each is proved by tests that name it. This page is written by",
-        "`tools/checks_table.py` from the tests' docstrings and from the levels of their fixtures and parameters. No",
-        "level: no domain is needed for it. S01, S03 to S07, S10 to S13, S15 and O12 are of processes: a domain that",
-        "is in the process of its host has no start, beat, exit or figures of its own.",
+        *textwrap.wrap(text, 120, break_on_hyphens=False),
         "",
         "| check | what must hold | levels | tests |",
         "|---|---|---|---|",
@@ -146,6 +151,21 @@ def page(proofs: dict[str, Proof]) -> str:
     missing = [name for name, proof in proofs.items() if not proof.files]
     lines += ["", f"Checks that no test names: {', '.join(missing) or 'none'}.", ""]
     return "\n".join(lines)
+
+
+def _at(proofs: dict[str, Proof], levels: set[str]) -> str:
+    """The checks that were shown at just these levels: ``S01, S04 to S08 and O12``."""
+    names = list(proofs)
+    runs: list[list[str]] = []
+    for place, name in enumerate(names):
+        if proofs[name].levels != levels:
+            continue
+        if runs and names[place - 1] == runs[-1][-1] and name[0] == runs[-1][0][0]:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    words = [word for run in runs for word in (run if len(run) < 3 else [f"{run[0]} to {run[-1]}"])]
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]])) or "None"
 
 
 def main(words: list[str]) -> int:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cloister.domain import events
+from cloister.domain import diagnosis, events
 from cloister.domain.domain import Domain
 from cloister.domain.guard import Guard
 from cloister.domain.setup import Watchdog
@@ -118,6 +118,22 @@ def test_beats_of_an_idle_domain_wake_nobody(make: Make, monkeypatch: pytest.Mon
     seen = beats(domain)
     wait_until(lambda: beats(domain) >= seen + 3)
     assert len(told) == before
+
+
+def test_a_beat_that_comes_while_the_status_is_taken_is_no_news_of_the_future(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`last_beat` is at least 0, also where the beat came after the status had looked at the clock."""
+    domain = make()
+    domain.wait_ready(10)
+    vitals = domain._life.guard.vitals
+
+    def memory(pid: int) -> int:
+        vitals.began(time.monotonic() + 1)
+        return pid
+
+    monkeypatch.setattr(diagnosis, "memory", memory)
+    assert domain.status().last_beat == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no page to leave a beat in")

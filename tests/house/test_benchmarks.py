@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -99,6 +100,16 @@ def test_a_result_names_machine_and_versions(tmp_path: Path, monkeypatch: pytest
     assert "cloister" in record["versions"]
     assert record["tables"][0]["rows"][0]["median"] == 4.5
     assert results.load(path)[1][0].rows[0] == results.Row("socket", 4.5, 7.25, 1.0, 10)
+
+
+@pytest.mark.parametrize(("release", "shown"), [("6.18.44-of-ours", "Linux 6.18"), ("11", "Linux 11"), ("ours", "Linux")])
+def test_a_result_keeps_the_name_of_a_kernel_to_itself(
+    monkeypatch: pytest.MonkeyPatch, release: str, shown: str
+) -> None:
+    """Of the kernel's release only the leading numbers are recorded; who has built it is nobody's business."""
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "release", lambda: release)
+    assert results.describe_machine().startswith(f"{shown}, ")
 
 
 def test_without_a_compiler_the_floor_is_left_out_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,15 @@ def test_levels_are_those_at_which_a_test_runs(tool: Any, tmp_path: Path) -> Non
     assert proofs["O05"].files == ["tests/levels/test_one.py"]
 
 
+def test_checks_of_the_same_levels_are_told_in_words(tool: Any) -> None:
+    """Three and more in a row are told as a range, which never goes from one letter to the other."""
+    process = {"S01", "S04", "S05", "S06", "S53", "O01", "O02", "O05"}
+    proofs = {name: tool.Proof(levels={"process"} if name in process else set()) for name in tool.CHECKS}
+    assert tool._at(proofs, {"process"}) == "S01, S04 to S06, S53, O01, O02 and O05"
+    assert tool._at({"S01": proofs["S01"]}, {"process"}) == "S01"
+    assert tool._at(proofs, {"thread"}) == "None"
+
+
 def test_a_docstring_that_names_no_check_of_ours_is_refused(tool: Any, tmp_path: Path) -> None:
     """A check that does not exist, in a docstring, is told with its file."""
     (tmp_path / "test_two.py").write_text('def test_two():\n    """S99: it does not."""\n', encoding="utf-8")

@@ -108,7 +108,7 @@ def look_at(life: Life) -> Status:
         cpu_seconds=cpu,
         memory=memory,
         peak_memory=peak,
-        last_beat=now - life.guard.last_beat(now),
+        last_beat=max(0.0, now - life.guard.last_beat(now)),  # a beat may have come since we looked at the clock
         responsive=not vitals.unresponsive,
         suspended=life.suspension.on and report is None,
         calls=life.peer.calls(),

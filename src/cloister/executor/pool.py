@@ -37,8 +37,8 @@ class DomainPoolExecutor(Executor):
     """An executor whose workers are domains, each a process of its own that runs one task at a time.
 
     Workers start when there is work for them. One that dies is replaced, and only the task that it ran fails, with
-    `DomainCrashed` and its report. Done-callbacks run on the thread that reads the answers of the worker that did the
-    task, or where that has more to read, on a thread for callbacks; one that waits holds up no other worker.
+    `DomainCrashed` and its report. Done-callbacks run on a thread of the pool; one that waits holds up no worker that
+    has work.
     """
 
     def __init__(
