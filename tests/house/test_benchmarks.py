@@ -102,7 +102,9 @@ def test_a_result_names_machine_and_versions(tmp_path: Path, monkeypatch: pytest
     assert results.load(path)[1][0].rows[0] == results.Row("socket", 4.5, 7.25, 1.0, 10)
 
 
-@pytest.mark.parametrize(("release", "shown"), [("6.18.44-of-ours", "Linux 6.18"), ("11", "Linux 11"), ("ours", "Linux")])
+@pytest.mark.parametrize(
+    ("release", "shown"), [("6.18.44-of-ours", "Linux 6.18"), ("11", "Linux 11"), ("ours", "Linux")]
+)
 def test_a_result_keeps_the_name_of_a_kernel_to_itself(
     monkeypatch: pytest.MonkeyPatch, release: str, shown: str
 ) -> None:
