@@ -190,6 +190,7 @@ class Guest:
             control.send(Kind.LAST_WORDS, reason, EXIT_FAILED, "".join(traceback.format_exception(error))[-MAX_WORDS:])
             raise
         finally:
+            control.let_go()  # what tells of its failure is not to stay here
             self._peer.coroutines.close()
 
     def _enter(self) -> None:

@@ -74,6 +74,8 @@ class Control:
         self._send_codec = Codec()
         self._decoder = frames.FrameDecoder()
         self._descriptors: list[int] = []
+        self._early: list[frames.Frame] = []
+        """What came before the set-up."""
         self._tickets: dict[int, list[Any]] = {}
         self._last_ticket = 0
         self._beats = 0
@@ -100,17 +102,20 @@ class Control:
         self.send(Kind.HELLO, PROTOCOL_VERSION, VERSION, PYTHON, os.getpid())
 
     def receive_setup(self, kind: Kind = Kind.SETUP) -> dict[str, Any]:
-        """Wait for the set-up, or the order to build.
+        """Wait for the set-up, or the order to build. What comes before is obeyed when the thread runs.
 
         Raises EOFError where the host has gone away, or does not want this guest any more.
         """
         while True:
             frame = self._decoder.next_frame()
             if frame is not None:
-                if frame.kind != kind:
+                if frame.kind == kind:
+                    setup: dict[str, Any] = self._codec.decode(frame.body, frame.buffers)[0]
+                    return setup
+                if frame.kind == Kind.STOP:
                     raise EOFError
-                setup: dict[str, Any] = self._codec.decode(frame.body, frame.buffers)[0]
-                return setup
+                self._early.append(frame)  # a call that was sent ahead may be cancelled by now
+                continue
             if self._held is not None and not self._has_more():
                 self.let_go()
             self._fill()
@@ -308,6 +313,9 @@ class Control:
         return bell
 
     def _obey_all(self) -> None:
+        early, self._early = self._early, []
+        for frame in early:
+            self._obey(frame)
         while (frame := self._decoder.next_frame()) is not None:
             self._obey(frame)
 

@@ -31,16 +31,16 @@ _noted: list[weakref.ref[Any]] = []
 """Files that were open when the collector was told to look at nothing that is there."""
 
 
-def leave(forked: bool) -> NoReturn:
-    """End this process with exit code 0. `forked`: its libraries were loaded by another one, a template."""
+def leave(forked: bool, code: int = 0) -> NoReturn:
+    """End this process with an exit code. `forked`: its libraries were loaded by another one, a template."""
     try:
         _do(threading._shutdown)  # type: ignore[attr-defined]  # as the interpreter does; it has no public name
         _do(atexit._run_exitfuncs)
         _do(_close_files)
         if forked:
-            os._exit(0)
+            os._exit(code)
         # The interpreter lock is kept: no other thread runs Python while native libraries are taken apart.
-        ctypes.pythonapi.exit(0)
+        ctypes.pythonapi.exit(code)
     finally:
         os._exit(1)
 

@@ -42,8 +42,6 @@ PLACES: Final = (
 BIRTH_HEADER: Final = struct.Struct("!I")
 """The length of what a guest is told at its birth; the descriptors come with it."""
 _BYTES: Final = 4096
-_TIMES: Final = 16
-"""Python rewrites code that has run eight times, and looks for what suits it a few times more."""
 
 
 class Newborn:
@@ -62,12 +60,14 @@ class Newborn:
         folder = os.open(".", os.O_PATH | os.O_CLOEXEC)
         birth = {"umask": _umask(), "cpus": sorted(os.sched_getaffinity(0)), "variables": {}}
         body = Codec().encode(birth)
-        with host, guest:
-            for _ in range(_TIMES):
-                os.close(lifeline.tie(os.dup(descriptors.LIFELINE)))
-                socket.send_fds(host, [BIRTH_HEADER.pack(len(body)) + body], [folder])
-                _adopt(*_birth(guest)[:2])
-        os.close(folder)
+        try:
+            with host, guest:
+                for _ in range(rehearsal.TIMES):
+                    os.close(lifeline.tie(os.dup(descriptors.LIFELINE)))
+                    socket.send_fds(host, [BIRTH_HEADER.pack(len(body)) + body], [folder])
+                    _adopt(*_birth(guest)[:2])
+        finally:
+            os.close(folder)
 
     def live(self, fds: Sequence[int], waits: bool) -> None:
         """Be a guest, with these descriptors, until its end. `waits`: it is a spare, and there is time.

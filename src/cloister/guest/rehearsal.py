@@ -22,7 +22,7 @@ from cloister.guest.boot import Guest
 from cloister.guest.control import Control
 from cloister.guest.interrupts import MainThread
 from cloister.objects import commons, targets
-from cloister.pipes.duplex import lane_pair
+from cloister.pipes.duplex import close_quietly, lane_pair
 from cloister.pipes.page import Page
 from cloister.wire import frames
 from cloister.wire.messages import SERVICE, Kind
@@ -31,7 +31,7 @@ from cloister.wire.values import Codec
 if TYPE_CHECKING:
     from cloister.guest.threads import Threads
 
-__all__ = ["rehearse"]
+__all__ = ["TIMES", "rehearse"]
 
 TIMES: Final = 16
 """Python rewrites code that has run eight times, and looks for what suits it a few times more."""
@@ -43,15 +43,17 @@ _NAMESPACE: Final = "__cloister_rehearsal__"
 def rehearse(times: int = TIMES) -> None:
     """Be a guest of nobody, from the fork to the end, so many times over."""
     after_fork = (getattr(threading, "_after_fork", None), getattr(logging, "_after_at_fork_child_reinit_locks", None))
-    for _ in range(times):
-        for hook in after_fork if times > 1 else ():
-            if hook is not None:
-                hook()
-        _come_up_once()
-    sys.modules.pop(_NAMESPACE, None)
-    local.enter(local.Place("", -1))
-    commons.take_from(None)
-    long_waits.connect(None)
+    try:
+        for _ in range(times):
+            for hook in after_fork if times > 1 else ():
+                if hook is not None:
+                    hook()
+            _come_up_once()
+    finally:
+        sys.modules.pop(_NAMESPACE, None)
+        local.enter(local.Place("", -1))
+        commons.take_from(None)
+        long_waits.connect(None)
 
 
 class _Control(Control):
@@ -71,25 +73,31 @@ class _Guest(Guest):
 
 
 def _come_up_once() -> None:
+    opened: list[int] = []
     host, channel = socket.socketpair()
-    mine, its = lane_pair()
-    _, page = Page.create()
     with host, channel:
-        host.send(b"".join(frames.serialize(Kind.SETUP, Codec().encode([_setup()]))))
-        control = _Control(channel)
-        control.hold()
-        control.greet()
-        guest = _Guest(control, MainThread(), namespace=_NAMESPACE)
-        guest.forked = True
-        conversation = guest.converse()
-        for _ in range(CALLS):
-            for name, args in (("call", (targets.to_plain("os:getpid", targets.VERSION), [], {})), ("ping", ())):
-                for piece in conversation.ask(SERVICE, name, args, None):
-                    os.write(mine.writer, piece)
-        os.close(mine.writer)
-        guest.come_up(its, page)  # until the end of what was written
-    os.close(mine.reader)
-    os.close(page)
+        try:
+            mine, its = lane_pair()
+            opened += (*mine, *its)
+            _, page = Page.create()
+            opened.append(page)
+            host.send(b"".join(frames.serialize(Kind.SETUP, Codec().encode([_setup()]))))
+            control = _Control(channel)
+            control.hold()
+            control.greet()
+            guest = _Guest(control, MainThread(), namespace=_NAMESPACE)
+            guest.forked = True
+            conversation = guest.converse()
+            for _ in range(CALLS):
+                for name, args in (("call", (targets.to_plain("os:getpid", targets.VERSION), [], {})), ("ping", ())):
+                    for piece in conversation.ask(SERVICE, name, args, None):
+                        os.write(mine.writer, piece)
+            opened.remove(mine.writer)
+            os.close(mine.writer)
+            guest.come_up(its, page)  # until the end of what was written
+            opened = [mine.reader, page]  # its end is closed
+        finally:
+            close_quietly(*opened)
 
 
 def _setup() -> dict[str, Any]:

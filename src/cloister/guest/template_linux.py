@@ -42,7 +42,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cloister.guest import afresh, boot, departure, descriptors, filling, lifeline, local, preloading, rehearsal
+from cloister.guest import afresh, boot, departure, descriptors, filling, lifeline, local, preloading, program, rehearsal
 from cloister.wire.values import Codec
 
 assert sys.platform == "linux"
@@ -216,8 +216,17 @@ class _Template:
             # From here, and not at the end of `serve`: what this would give up on its way there is left where it is.
             if self._later or others:
                 self._forget_wishes(others)
-            self.newborn.live(wish.fds, wish.later)
-            departure.leave(forked=True)
+            code = 0
+            try:
+                self.newborn.live(wish.fds, wish.later)
+            except BaseException as error:
+                # These numbers are closed, and may be a file of the user's by now.
+                self._requests.detach()
+                self._reports.detach()
+                if not isinstance(error, SystemExit):
+                    raise
+                code = program.exit_code(error) & 0xFF
+            departure.leave(forked=True, code=code)
         self._children[pid] = wish.number
         pidfd = -1
         try:

@@ -230,7 +230,10 @@ class WorkServing:
         if running is None or running.thread == threading.get_ident() or self._flushing:
             return
         self._flushing = True
-        self._peer.threads.start(self._flush, f"cloister-lane-{self._lane}-rest")
+        try:
+            self._peer.threads.start(self._flush, f"cloister-lane-{self._lane}-rest")
+        except RuntimeError:  # no thread is left: it goes out before the next answer of this lane
+            self._flushing = False
 
     def _flush(self) -> None:
         self._out.flush()

@@ -153,10 +153,15 @@ def fork(like: Likeness, keep: int | None) -> tuple[Process, Page, LaneEnd] | No
         birth.close()
     if spare is None:
         return None
-    template.guests.add(spare.number)
-    wiring = spare.wiring
-    parent = Guest(template, spare.number)
-    return Process(spare.pid, spare.pidfd, wiring.control, wiring.output, parent), wiring.page, wiring.lane
+    try:
+        template.guests.add(spare.number)
+        wiring = spare.wiring
+        parent = Guest(template, spare.number)
+        return Process(spare.pid, spare.pidfd, wiring.control, wiring.output, parent), wiring.page, wiring.lane
+    except BaseException:  # an interruption; nobody has it then
+        template.guests.discard(spare.number)
+        spare.close()
+        raise
 
 
 def refill() -> None:
