@@ -191,6 +191,25 @@ def test_guest_that_was_told_to_begin_is_nobody_elses(monkeypatch: pytest.Monkey
     subject.disown()
 
 
+def test_guest_is_let_go_where_its_start_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption after the fork leaves no descriptor open and no guest that nobody has."""
+    subject = like(extra_env={"INTERRUPTED": "1"})
+    assert template.ready(subject, 30) == ""
+    pids: list[int] = []
+    before = set(os.listdir("/proc/self/fd"))
+
+    def interrupted(pid: int, *_: Any) -> Any:
+        pids.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(template_linux, "Process", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        template.fork(subject, 0)
+    assert set(os.listdir("/proc/self/fd")) == before
+    wait_until(lambda: not is_running(pids[0]))
+    template.close_all()
+
+
 def test_no_ending_is_lost_where_the_host_is_slow() -> None:
     """More guests than the socket takes messages end at once: the rest is told when there is room."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

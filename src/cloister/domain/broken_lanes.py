@@ -6,7 +6,7 @@ wait for a bounded time until it is known which, so that they get the report. Th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cloister.report import Reason
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cloister.domain.life import Life
     from cloister.errors import ProtocolError
 
-__all__ = ["KILL_S", "LANE_PATIENCE_S", "bad_message", "ended", "ending"]
+__all__ = ["KILL_S", "LANE_PATIENCE_S", "bad_message", "ended", "ending", "raise_ended"]
 
 KILL_S = 10.0
 """How long a killed process may take to be gone. The kernel frees 20 GiB in a second; more than this is a broken disk
@@ -30,6 +30,15 @@ def ended(life: Life, name: str) -> BaseException:
     for seconds in ending(life, name):
         life.moments.wait_known(seconds)
     return life.error()
+
+
+def raise_ended(life: Life, name: str) -> NoReturn:
+    """Raise what `ended` returns, with the cause that it has of its own, and without what became of the lane."""
+    error = ended(life, name)
+    try:
+        raise error from error.__cause__
+    finally:
+        del error  # it holds this frame
 
 
 def ending(life: Life, name: str) -> Iterator[float]:

@@ -144,7 +144,7 @@ class GuestPeer(Peer):
             finally:
                 here.lane = lane
         except LaneClosed:
-            raise broken_lanes.ended(self.life, name) from None
+            broken_lanes.raise_ended(self.life, name)
         except ProtocolError as error:
             raise broken_lanes.bad_message(self.life, error, name) from None
 
@@ -194,7 +194,7 @@ class GuestPeer(Peer):
                 else:
                     self._release(lane)
         except LaneClosed:
-            raise broken_lanes.ended(self.life, name) from None
+            broken_lanes.raise_ended(self.life, name)
         except ProtocolError as error:
             raise broken_lanes.bad_message(self.life, error, name) from None
 
@@ -209,7 +209,7 @@ class GuestPeer(Peer):
             shared = self._shared_lane()
             return shared.submit(target, name, args, kwargs, calling.options_beside(limit, name), limit)
         except LaneClosed:
-            raise broken_lanes.ended(self.life, name) from None
+            broken_lanes.raise_ended(self.life, name)
 
     def _submit_limited(
         self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None, flags: int

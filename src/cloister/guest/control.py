@@ -314,8 +314,8 @@ class Control:
 
     def _obey_all(self) -> None:
         early, self._early = self._early, []
-        for frame in early:
-            self._obey(frame)
+        for kept in early:
+            self._obey(kept)
         while (frame := self._decoder.next_frame()) is not None:
             self._obey(frame)
 

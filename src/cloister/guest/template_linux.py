@@ -42,7 +42,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cloister.guest import afresh, boot, departure, descriptors, filling, lifeline, local, preloading, program, rehearsal
+from cloister.guest import (
+    afresh,
+    boot,
+    departure,
+    descriptors,
+    filling,
+    lifeline,
+    local,
+    preloading,
+    program,
+    rehearsal,
+)
 from cloister.wire.values import Codec
 
 assert sys.platform == "linux"
