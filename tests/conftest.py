@@ -19,6 +19,7 @@ from tests import leaks
 from tests.guests import begin_template, end_templates
 from tests.guests import by_exec as by_exec  # a fixture
 from tests.guests import kind_of_start as kind_of_start  # a fixture
+from tests.running import note_left
 from tests.running import pytest_runtest_protocol as pytest_runtest_protocol  # a hook
 
 # The same examples every time: a red suite is red for everybody. HYPOTHESIS_PROFILE=explore looks for new ones.
@@ -86,7 +87,9 @@ def ground_of_the_run() -> Iterator[Path]:
         found = leaks.wait_until_clean(before)
     shutil.rmtree(ground, ignore_errors=True)
     if found:
-        pytest.fail(leaks.describe("The run", found), pytrace=False)
+        text = leaks.describe("The run", found)
+        note_left(text)
+        pytest.fail(text, pytrace=False)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Which test runs now, for tools/run_tests.py: it names the tests of a run that hangs."""
+"""What tools/run_tests.py is told: which test runs now, for a run that hangs, and that the run left something behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["pytest_runtest_protocol"]
+__all__ = ["note_left", "pytest_runtest_protocol"]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,3 +23,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         note.unlink(missing_ok=True)
+
+
+def note_left(found: str) -> None:
+    """Note what the run as a whole has left behind. The test that came last is told of it, and is not to blame."""
+    folder = os.environ.get("CLOISTER_TESTS_RUNNING")
+    if folder is not None:
+        Path(folder, "left").write_text(found, encoding="utf-8")

@@ -50,6 +50,11 @@ MOST_AGAIN = 10
 STILL_S = 180
 HANGS = "tools/run_tests.py: the run HANGS"
 
+# The note of a run that has left something behind, beside those of the tests that run; see tests/running.py.
+# pytest blames the test that came last, which leaves nothing when it runs alone; so the run ends with a code of its own.
+LEFT_NOTE = "left"
+LEFT = 64
+
 # How often that is looked at, and how long a process may take to write its stacks.
 LOOK_S, STACKS_S = 1, 1
 
@@ -58,6 +63,19 @@ CACHE = CHECKOUT / ".cache"
 
 def run_everything() -> int:
     """Run the suite on each Python. Return 0 when all of them passed, otherwise 1."""
+    shutil.rmtree(_place(), ignore_errors=True)  # of another process with this number
+    try:
+        return _everywhere()
+    finally:
+        shutil.rmtree(_place(), ignore_errors=True)
+
+
+def _place() -> Path:
+    """Where this run keeps its notes and figures. Another one of this checkout has a place of its own."""
+    return CACHE / "runs" / str(os.getpid())
+
+
+def _everywhere() -> int:
     begun = time.monotonic()
     main = main_environment()
     others = other_pythons()
@@ -69,7 +87,6 @@ def run_everything() -> int:
     if newest is not None and newest < _version(main):
         newest = None
     oldest = min(found, default=None)
-    shutil.rmtree(CACHE / "coverage", ignore_errors=True)
     suite = _Suite()
     if newest is None:
         suite.run("", main, COVERED)
@@ -106,10 +123,13 @@ class _Suite:
         """Run tests side by side, and what has failed once more, one after the other and without coverage.
 
         On a busy machine a test of a time-out may fail by the machine's fault. What passes only then is told at the
-        very end. Many failures are no accident: they get no second chance, and neither does a run that hung.
+        very end. Many failures are no accident: they get no second chance. Neither does a run that ended for another
+        reason than tests that failed: most of its tests may not have run, and none of those that failed is the cause.
         """
-        notes = CACHE / "pytest/v/cache/lastfailed"
-        notes.unlink(missing_ok=True)  # of another run, with other tests
+        cache = _place() / "pytest"
+        notes = cache / "v/cache/lastfailed"
+        notes.unlink(missing_ok=True)  # of the run before, with other tests
+        arguments = [*arguments, "-o", f"cache_dir={cache}"]
         failed = _pytest(interpreter, [*SIDE_BY_SIDE, *arguments])
         names = _failed(notes) if failed == 1 else []
         if 0 < len(names) <= MOST_AGAIN:
@@ -140,12 +160,13 @@ def _version(interpreter: Path) -> tuple[int, int]:
 
 
 def _pytest(interpreter: Path, arguments: list[str]) -> int:
-    """Run pytest. Return 0 when its tests passed, 1 when some failed, and 2 when it was ended because it hung."""
+    """Run pytest. Return its own code: 0 when its tests passed, 1 when some failed.
+
+    Other codes are `LEFT`, 2 when it was ended because it hung, and 128 and the signal when one has killed it.
+    """
     subprocess.run([str(interpreter), "-m", "compileall", "-q", "src", "tests/modules"], cwd=CHECKOUT, check=False)
-    own = str(os.getpid())
-    # Two runs of one checkout at once must not write into each other's figures.
-    data = CACHE / "coverage" / f"data-{own}-{time.monotonic_ns()}"
-    running = CACHE / "running" / own
+    data = _place() / "coverage" / f"data-{time.monotonic_ns()}"
+    running = _place() / "running"
     shutil.rmtree(running, ignore_errors=True)
     for folder in (data.parent, running):
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +179,8 @@ def _pytest(interpreter: Path, arguments: list[str]) -> int:
         # A session of its own: its workers are in it, and all of it can be ended.
         with subprocess.Popen(command, cwd=CHECKOUT, env=environment, start_new_session=True) as run:
             try:
-                return _wait(run, running)
+                code = _wait(run, running)
+                return LEFT if code == 1 and (running / LEFT_NOTE).exists() else code
             except KeyboardInterrupt:
                 run.send_signal(signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):
@@ -176,8 +198,8 @@ def _wait(run: subprocess.Popen[bytes], running: Path) -> int:
     seen, since = 0, time.monotonic()
     while True:
         try:
-            # An empty suite (5) is a failure too: it proves nothing.
-            return min(abs(run.wait(LOOK_S)), 1)
+            code = run.wait(LOOK_S)
+            return code if code >= 0 else 128 - code
         except subprocess.TimeoutExpired:
             pass
         now = running.stat().st_mtime_ns  # each test makes a note there while it runs, see conftest.py
@@ -192,13 +214,14 @@ def _wait(run: subprocess.Popen[bytes], running: Path) -> int:
 
 def _stacks(run: subprocess.Popen[bytes], running: Path) -> list[str]:
     """End a run that hangs, with the stacks of all its threads. Return the tests that ran."""
-    names = {int(note.name): note.read_text() for note in running.iterdir()}
+    names = {int(note.name): note.read_text() for note in running.iterdir() if note.name.isdigit()}
     if run.pid not in names:  # its workers run the tests: no new ones, and one after the other
         run.send_signal(signal.SIGSTOP)
     for pid in [*(names.keys() - {run.pid}), run.pid]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGABRT)  # pytest's faulthandler writes the stacks
-            os.kill(pid, signal.SIGCONT)
+        with suppress(OSError):  # it has ended; its number may be another process's by now, which is left alone
+            if os.getsid(pid) == run.pid:
+                os.kill(pid, signal.SIGABRT)  # pytest's faulthandler writes the stacks
+                os.kill(pid, signal.SIGCONT)
         time.sleep(STACKS_S)
     _end(run)
     return list(names.values()) or ["no test"]
@@ -214,12 +237,25 @@ def _end(run: subprocess.Popen[bytes]) -> None:
 
 def _report(interpreter: Path) -> int:
     """Print the coverage of all runs together. Return 1 where it is below the floor, otherwise 0."""
-    environment = {**os.environ, "COVERAGE_FILE": str(CACHE / "coverage" / "data")}
+    data = _place() / "coverage" / "data"
+    environment = {**os.environ, "COVERAGE_FILE": str(data)}
     coverage = [str(interpreter), "-m", "coverage"]
-    found = [str(file) for file in (CACHE / "coverage").glob("data-*")]
+    found = [str(file) for file in data.parent.glob("data-*")]
     subprocess.run([*coverage, "combine", "-q", *found], cwd=CHECKOUT, env=environment, check=False)
     done = subprocess.run([*coverage, "report", "--ignore-errors"], cwd=CHECKOUT, env=environment, check=False)
-    return min(done.returncode, 1)
+    with suppress(OSError):  # for whoever looks closer afterwards
+        (CACHE / "coverage").mkdir(parents=True, exist_ok=True)
+        data.replace(CACHE / "coverage" / "data")
+    return min(abs(done.returncode), 1)
+
+
+def _one_run(arguments: list[str]) -> int:
+    """Run pytest once, as it is asked for. Return 0 when its tests passed, otherwise 1."""
+    try:
+        # An empty suite (5) is a failure too: it proves nothing.
+        return min(_pytest(main_environment(), arguments), 1)
+    finally:
+        shutil.rmtree(_place(), ignore_errors=True)
 
 
 def _interrupted(*_: object) -> None:
@@ -231,7 +267,7 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
-        sys.exit(min(_pytest(main_environment(), sys.argv[1:]), 1) if sys.argv[1:] else run_everything())
+        sys.exit(_one_run(sys.argv[1:]) if sys.argv[1:] else run_everything())
     except EnvironmentFailed as error:
         sys.exit(f"tools/run_tests.py: {error}")
     except KeyboardInterrupt:

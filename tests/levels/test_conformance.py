@@ -27,6 +27,7 @@ from cloister.errors import (
     RemoteError,
     StartFailed,
 )
+from cloister.levels.watcher import watcher
 from tests.domain.journal import wait_until
 
 Make = Callable[..., Domain]
@@ -369,6 +370,17 @@ def test_thirty_in_a_row_leave_nothing(level: str, modules: None) -> None:
     gc.collect()
     wait_until(lambda: gc.collect() >= 0 and not any(each() for each in dead))
     assert max(open_ for open_, _ in figures[2:]) <= figures[1][0] + 4
+
+
+def test_unloading_what_has_ended_holds_nothing(level: str, modules: None) -> None:
+    """S48: who waits for an end that came before leaves nothing with the watcher, which would hold the domain."""
+    domain = Domain("over", level=level)
+    domain.unload()
+    assert watcher.wait_ended(30)
+    domain._life.unload()
+    dead = [weakref.ref(domain), weakref.ref(domain._life)]
+    del domain
+    wait_until(lambda: gc.collect() >= 0 and not any(each() for each in dead), 30)
 
 
 def _keep_error(errors: list[BaseException], call: Callable[..., object], *args: object) -> None:

@@ -122,6 +122,25 @@ def test_thread_is_there_while_there_are_users() -> None:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_job_that_comes_after_the_last_user_is_not_kept() -> None:
+    """What a domain wants when it is gone is left out, and holds nothing until the next domain; `keep` keeps it."""
+    watcher = Watcher()
+    watcher.enter()
+    watcher.leave()
+    assert watcher.wait_ended(30)
+    seen: list[str] = []
+    done = threading.Event()
+    watcher.soon(lambda: seen.append("soon"))
+    watcher.hint(lambda: seen.append("hint"))
+    watcher.soon(lambda: seen.append("kept"), keep=True)
+    watcher.enter()
+    watcher.soon(done.set)
+    assert done.wait(30)
+    watcher.leave()
+    assert watcher.wait_ended(30)
+    assert seen == ["kept"]
+
+
 class Forgotten:
     """Asks for a job when it is collected, in whatever thread and at whatever moment that happens."""
 

@@ -206,7 +206,7 @@ class Workforce:
         """Nobody holds the pool any more: let it end when its work is done. May be called by a finalizer."""
         if not self.foreign:
             self._closed = True
-            watcher.soon(partial(self.shutdown, False, False))
+            watcher.soon(partial(self.shutdown, False, False), keep=True)
 
     def abandon(self) -> None:
         """The interpreter ends: begin nothing more, and let the domains be stopped.

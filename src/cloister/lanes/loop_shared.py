@@ -185,6 +185,9 @@ class LoopShared(LoopEnd):
             if deadline is not None:
                 self._wake_at(deadline)
             return future
+        if deadline is not None and deadline <= time.monotonic():  # else a quick answer might come before the timer
+            self._complete(future, None, CallTimeout(f"the time for {name}() was up before it was sent"))
+            return future
         alone = not ledger.waiting and not self._scheduled
         number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
         self._enter(future, number, data, deadline)

@@ -6,7 +6,8 @@ of cloister's: it is logged, and the watcher goes on.
 
 `enter`, `leave`, `soon`, `hint` and `at` may be called by any thread, from a finalizer too: the garbage collector may
 run one while this very thread holds the lock, so the lock is re-entrant. `watch` and `unwatch` belong to the watcher's
-thread. The thread starts with the first domain and ends with the last, so that a host without domains has none.
+thread. The thread starts with the first domain and ends with the last, so that a host without domains has none. What a
+domain wants that is gone by then is not done, and not kept: it would hold the domain until the next one begins.
 """
 
 from __future__ import annotations
@@ -112,11 +113,15 @@ class Watcher:
             self._users -= 1
             self._wake()
 
-    def soon(self, job: Callable[[], object]) -> None:
-        """Run a job on the watcher's thread, after those that were given before."""
+    def soon(self, job: Callable[[], object], keep: bool = False) -> None:
+        """Run a job on the watcher's thread, after those that were given before.
+
+        Where there is no thread, as no domain needs it, the job is left out; with `keep` the next one runs it.
+        """
         with self._lock:
-            self._jobs.append(job)
-            self._wake()
+            if self._thread is not None or keep:
+                self._jobs.append(job)
+                self._wake()
 
     def hint(self, job: Callable[[], object]) -> None:
         """As `soon`, for a finalizer, in the middle of whatever its thread holds: it waits for no lock.
@@ -126,6 +131,8 @@ class Watcher:
         self._hints.append(job)
         if self._lock.acquire(blocking=False):
             try:
+                if self._thread is None:
+                    self._hints.clear()
                 self._wake()
             finally:
                 self._lock.release()
