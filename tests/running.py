@@ -1,4 +1,4 @@
-"""What tools/run_tests.py is told: which test runs now, for a run that hangs, and that the run left something behind."""
+"""What tools/run_tests.py is told: which test runs now, for a run that hangs, and what the run has left behind."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ STILL_S = 180
 HANGS = "tools/run_tests.py: the run HANGS"
 
 # The note of a run that has left something behind, beside those of the tests that run; see tests/running.py.
-# pytest blames the test that came last, which leaves nothing when it runs alone; so the run ends with a code of its own.
+# pytest blames the test that came last, which leaves nothing when it runs alone; so the run has a code of its own.
 LEFT_NOTE = "left"
 LEFT = 64
 
