@@ -378,7 +378,7 @@ def test_unloading_what_has_ended_holds_nothing(level: str, modules: None) -> No
     domain.unload()
     assert watcher.wait_ended(30)
     domain._life.unload()
-    dead = [weakref.ref(domain), weakref.ref(domain._life)]
+    dead: list[weakref.ref[Any]] = [weakref.ref(domain), weakref.ref(domain._life)]
     del domain
     wait_until(lambda: gc.collect() >= 0 and not any(each() for each in dead), 30)
 
