@@ -122,8 +122,8 @@ class Model:
         self.shown: dict[int, tuple[int, int]] = {}
         """What each strand has told: (number, holder)."""
         self.far: dict[int, waits.FarWait] = {}
-        self.up: dict[int, deque[Callable[[], None]]] = {guest: deque() for guest in range(3)}
-        self.down: dict[int, deque[Callable[[], None]]] = {guest: deque() for guest in range(3)}
+        self.up: dict[int, deque[Callable[[], object]]] = {guest: deque() for guest in range(3)}
+        self.down: dict[int, deque[Callable[[], object]]] = {guest: deque() for guest in range(3)}
         self.numbers = iter(range(1, 1_000_000))
         self.places = {turn: waits.Resource(f"host {turn}", 1) for turn in self.queues if self.guest(turn) == 3}
         self.host_waits: dict[int, AbstractContextManager[None]] = {}

@@ -72,6 +72,8 @@ class WaitGraph:
         """What each strand waits for, and whether that has an end by itself."""
         self.afar: dict[Hashable, Resource] = {}
         """What strands wait for in other processes, without an end."""
+        self.steps = 0
+        """At how many strands was looked so far; what coroutines await counts too."""
         self.asleep: Callable[[Hashable], Resource | None] | None = None
         """What the coroutines of a strand await; None where that is nothing that is known. Says it without waiting."""
 
@@ -124,11 +126,13 @@ class WaitGraph:
         ahead = [strand]
         while ahead:
             current = ahead.pop()
+            self.steps += 1
             resource, ends = self._waits.get(current, _NOTHING)
             if resource is None and doubtful:
                 resource = self.afar.get(current)
                 if resource is None and self.asleep is not None:
                     resource = self.asleep(current)
+                    self.steps += len(resource.futures) if isinstance(resource, Asleep) else 1
             if resource is None:
                 return []  # it runs
             if (ends and not whatever_ends) or not resource.full:

@@ -23,6 +23,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Final
 
 from cloister import calling
 from cloister.errors import DeadlockDetected
@@ -51,7 +52,7 @@ __all__ = [
 class FarWait(Resource):
     """A wait in another process, and what it is for: something with one place, held by others of that process."""
 
-    __slots__ = ("ask", "refuse", "strand")
+    __slots__ = ("ask", "questions", "refuse", "strand")
 
     def __init__(
         self,
@@ -69,7 +70,12 @@ class FarWait(Resource):
         self.strand = strand
         self.holders.update(holders)
         self.ask, self.refuse = ask, refuse
+        self.questions: set[int] = set()
+        """Those of the suspicions that it is in."""
 
+
+ASKING: Final = 5
+"""What a question costs, if it costs one to look at a strand."""
 
 Chain = list[tuple[Hashable, Resource]]
 Questions = list[tuple[FarWait, int]]
@@ -94,6 +100,8 @@ _lock = threading.RLock()  # a finalizer may call while it is held
 _graph = WaitGraph()
 _suspicions: dict[int, _Suspicion] = {}
 """By the number of the question."""
+_suspected: dict[Hashable, int] = {}
+"""The question of each strand with whose wait a circle closed."""
 _questions = itertools.count(1)
 _may_end: Callable[[Iterable[Hashable]], bool] | None = None
 
@@ -165,15 +173,21 @@ def waiting(resource: Resource, ends: bool, strand: int | None = None) -> Iterat
             _graph.leave(waiter)
 
 
-def wait_afar(wait: FarWait) -> None:
-    """A strand waits in another process, and that wait has no end by itself. It takes the place of one before it."""
+def wait_afar(wait: FarWait) -> int:
+    """A strand waits in another process, and that wait has no end by itself. It takes the place of one before it.
+
+    Returns what it has cost to look: how many strands were looked at, and `ASKING` for each question.
+    """
     with _lock:
-        before = _graph.afar.get(wait.strand)
-        if isinstance(before, FarWait):
-            leave_afar(before)
+        before = _graph.steps
+        known = _graph.afar.get(wait.strand)
+        if isinstance(known, FarWait):
+            leave_afar(known)
         _graph.afar[wait.strand] = wait
         questions, _ = _suspect(wait.strand)
+        steps = _graph.steps - before
     _ask(questions)
+    return steps + ASKING * len(questions)
 
 
 def look(strand: int) -> str:
@@ -194,24 +208,38 @@ def leave_afar(wait: FarWait) -> None:
     with _lock:
         if _graph.afar.get(wait.strand) is wait:
             del _graph.afar[wait.strand]
-        for question, suspicion in list(_suspicions.items()):
-            if wait in suspicion.far:
-                _suspicions.pop(question, None)
+        for question in list(wait.questions):
+            _drop(question)
 
 
-def confirm(wait: FarWait, question: int) -> None:
-    """A wait in another process was still there when this was asked. Where that was the last doubt, one is refused."""
+def confirm(wait: FarWait, question: int) -> int:
+    """A wait in another process was still there when this was asked. Where that was the last doubt, one is refused.
+
+    Returns what it has cost to look, as `wait_afar`.
+    """
     with _lock:
         suspicion = _suspicions.get(question)
         if suspicion is None:
-            return
+            return 0
         suspicion.open.discard(wait)
         if suspicion.open:
-            return
-        del _suspicions[question]
+            return 0
+        _drop(question)
+        before = _graph.steps
         refused, words = _judge(suspicion)
+        steps = _graph.steps - before
     if refused is not None:
         refused.refuse(words)
+    return steps
+
+
+def _drop(question: int | None) -> None:
+    """Forget a suspicion, if it is there. The lock is held."""
+    suspicion = None if question is None else _suspicions.pop(question, None)
+    if suspicion is not None and question is not None:
+        del _suspected[suspicion.strand]
+        for wait in suspicion.far:
+            wait.questions.discard(question)
 
 
 def _suspect(strand: Hashable) -> tuple[Questions, str]:
@@ -219,9 +247,7 @@ def _suspect(strand: Hashable) -> tuple[Questions, str]:
 
     Returns the questions to ask; or, where nobody has to be asked and it is one, the words of the error.
     """
-    for question, before in list(_suspicions.items()):
-        if before.strand == strand:
-            _suspicions.pop(question, None)
+    _drop(_suspected.get(strand))
     chain = _circle(strand)
     if not chain:
         return [], ""
@@ -229,6 +255,9 @@ def _suspect(strand: Hashable) -> tuple[Questions, str]:
     if far:
         question = next(_questions)
         _suspicions[question] = _Suspicion(strand, far, futures)
+        _suspected[strand] = question
+        for wait in far:
+            wait.questions.add(question)
         return [(wait, question) for wait in far], ""
     again = _circle(strand)
     certain = bool(again) and not _far(again) and _futures(again) <= futures and not _has_limit(again)
@@ -255,9 +284,11 @@ def _ask(questions: Questions) -> None:
 
 def _judge(suspicion: _Suspicion) -> tuple[FarWait | None, str]:
     """Choose the wait to be refused, with the words; None where the circle is gone. The lock is held."""
-    newest_first = [wait for wait in reversed(_graph.afar.values()) if isinstance(wait, FarWait)]
+    newest_first = [
+        wait for wait in reversed(_graph.afar.values()) if isinstance(wait, FarWait) and wait in suspicion.far
+    ]
     for wait in sorted(newest_first, key=lambda wait: wait.strand != suspicion.strand):
-        chain = _circle(wait.strand) if wait in suspicion.far else []
+        chain = _circle(wait.strand)
         if chain and suspicion.far.issuperset(_far(chain)) and suspicion.futures >= _futures(chain):
             if _has_limit(chain):
                 break
@@ -302,6 +333,7 @@ def _begin_anew() -> None:
     _lock, _graph = threading.RLock(), WaitGraph()
     _graph.asleep = asleep
     _suspicions.clear()
+    _suspected.clear()
 
 
 if hasattr(os, "register_at_fork"):

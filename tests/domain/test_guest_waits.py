@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import pytest
 
 from cloister import long_waits, waits
-from cloister.domain.guest_waits import MAX_HOLDERS, MAX_WAITS, GuestWaits
+from cloister.domain.guest_waits import (
+    FOREIGN,
+    MAX_HOLDERS,
+    MAX_WAITS,
+    MOST_STEPS,
+    STEPS_S,
+    GuestWaits,
+)
 from cloister.waiting import MAX_DOUBTFUL
 from cloister.wire.messages import Kind
 
@@ -25,7 +33,7 @@ class Guest:
             name=name,
             inside=None,
             process=SimpleNamespace(pid=PID),
-            peer=SimpleNamespace(strands=lambda: {1, 2}),
+            peer=SimpleNamespace(has_strand={1, 2}.__contains__),
             speaker=SimpleNamespace(send=lambda *message: self.sent.append(message)),
         )
         self.waits = GuestWaits(life)
@@ -117,3 +125,46 @@ def test_name_of_what_a_guest_has_is_cut(guest: Guest) -> None:
     guest.waits.heard(1, [1, [9], "x" * 1000])
     (wait,) = waits._graph.afar.values()
     assert len(wait.name) < 300
+
+
+def test_what_a_guest_says_is_looked_at_only_so_much(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring of its own strands, told again without end: it costs no more than its share, and others are heard."""
+    now = time.monotonic()
+    monkeypatch.setattr("cloister.domain.guest_waits.time.monotonic", lambda: now)
+    other = Guest("other")
+    own, most = PID << 40, MAX_DOUBTFUL * (1 + waits.ASKING)
+
+    def ring(times: int) -> tuple[int, int]:
+        steps, asked = waits._graph.steps, len(guest.sent)
+        for number in range(times):
+            place = number % MAX_DOUBTFUL
+            guest.waits.heard(place, [own + place, [own + (place + 1) % MAX_DOUBTFUL], 1])
+        return waits._graph.steps - steps, len(guest.sent) - asked
+
+    steps, asked = ring(5000)
+    assert asked
+    assert steps + waits.ASKING * asked <= MOST_STEPS + most
+    assert len(waits._suspicions) <= MAX_DOUBTFUL
+    assert ring(1000) == (0, 0)
+    other.waits.heard(1, [1, [2], 7])
+    other.waits.heard(2, [2, [1], 8])
+    assert [message[0] for message in other.sent] == [Kind.STILL] * 2
+    other.waits.end()
+    now += 0.1
+    steps, asked = ring(1000)
+    assert 0 < steps + waits.ASKING * asked <= STEPS_S / 10 + most
+    guest.waits.heard(0, [])  # that one is over is always heard
+    assert own not in waits._graph.afar
+    assert not waits._suspicions
+
+
+def test_strand_that_is_not_its_own_costs_to_look_up(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that names strands without calls is not looked up for without end."""
+    now = time.monotonic()
+    monkeypatch.setattr("cloister.domain.guest_waits.time.monotonic", lambda: now)
+    looked: list[int] = []
+    peer: Any = guest.waits._life.peer
+    peer.has_strand = looked.append
+    for number in range(MOST_STEPS):
+        guest.waits.heard(number, [3, [9], 1])
+    assert len(looked) <= MOST_STEPS / FOREIGN

@@ -167,9 +167,9 @@ class LoopThreads(GuestThreads):
             lane.disown(error)
         self._loop_lanes.clear()
 
-    def strands(self) -> set[int]:
-        """The strands that have spoken last on the lanes of the guest's threads."""
-        return {lane.strand or lane.logical for lane in list(self._loop_lanes)}
+    def has_strand(self, strand: int) -> bool:
+        """Whether a strand is that which has spoken last on a lane of the guest's threads."""
+        return any((lane.strand or lane.logical) == strand for lane in list(self._loop_lanes))
 
     def serves(self, strand: int) -> list[asyncio.Task[Any]]:
         """What runs here for a strand while threads of the guest wait for it. Any thread."""

@@ -299,10 +299,10 @@ class LoopPeer(GuestPeer):
         """The strand whose answer a future is, where lanes are limited; 0 where it is none. Any thread."""
         return next((strand for strand, errand in list(self._errands.items()) if errand.call is call), 0)
 
-    def strands(self) -> set[int]:
+    def has_strand(self, strand: int) -> bool:
         """As of every peer; with the calls of loops."""
-        lanes = list(self._loops.values())
-        return super().strands().union(self._threads.strands(), *(lane.strands for lane in lanes))
+        own = any(strand in lane.strands for lane in list(self._loops.values()))
+        return own or self._threads.has_strand(strand) or super().has_strand(strand)
 
     def given_up(self, strand: int) -> bool:
         """Whether this strand is a call of a loop that nobody waits for any more."""

@@ -404,10 +404,12 @@ class GuestPeer(Peer):
         named = tuple(name for lane in self._every_lane() for name in (list(lane.calling) or lane.lost))
         return (*named, *(name for shared in list(self._shared) for name in shared.waiting))
 
-    def strands(self) -> set[int]:
-        """The strands that have a call open in the guest, or belong to threads of its own that have called."""
+    def has_strand(self, strand: int) -> bool:
+        """Whether a strand has a call open in the guest, or belongs to a thread of its own that has called."""
         lanes = (lane for lane in self._every_lane() if lane.watched or lane.conversation.waiting)
-        return {lane.strand or lane.logical for lane in lanes}.union(*(shared.strands for shared in list(self._shared)))
+        return any((lane.strand or lane.logical) == strand for lane in lanes) or any(
+            shared.has_strand(strand) for shared in list(self._shared)
+        )
 
     def outstanding(self) -> list[tuple[int, int]]:
         """(lane, number) of each call that a thread of this program waits for; of nested ones the innermost."""

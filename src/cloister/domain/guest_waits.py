@@ -2,8 +2,10 @@
 
 What they mean is in `cloister.waits`. A guest could say anything. So a wait counts only for a strand that is its own,
 or has a call open in it: one that lies can do no more than to let an error come where its callers would wait for it
-for ever. `MAX_WAITS` count at once, and a circle has an end (`waiting.MAX_DOUBTFUL`), so that what a guest says costs
-little. A refusal is told to the guest whose wait it is, and to nobody else.
+for ever. `MAX_WAITS` count at once, and a circle has an end (`waiting.MAX_DOUBTFUL`). The thread that hears a guest
+serves all domains, so only so much is looked at in a second because of what one of them says (`STEPS_S`). What it tells
+beyond that is passed over; a wait that lasts is told again, and heard then. A refusal is told to the guest whose wait
+it is, and to nobody else.
 
 Where this process is a guest itself, its own host hears of a wait that lasts (`long_waits.Passed`). What that one asks,
 the guest is asked with a question below 0; those from 1 up are of this process.
@@ -13,6 +15,7 @@ the guest is asked with a question below 0; those from 1 up are of this process.
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +33,12 @@ MAX_HOLDERS: Final = 4
 """A turn has one strand, but for threads that a strand has copied itself to; other things may have some places."""
 MAX_NAME: Final = 200
 """Characters of what a guest says of something that it has."""
+STEPS_S: Final = 10_000
+"""At how many strands this process looks in a second because of what one guest tells. Each costs some µs."""
+MOST_STEPS: Final = 2 * STEPS_S
+"""How many of them may come at once."""
+FOREIGN: Final = 10
+"""What it costs, beside, to find out whether a call of a strand is open in the guest."""
 
 
 class GuestWaits:
@@ -39,19 +48,28 @@ class GuestWaits:
         self._life = life
         self._waits: dict[int, waits.FarWait] = {}
         self._passed: dict[int, Passed] = {}
+        self._spent, self._since = 0.0, time.monotonic()
+        """The steps of late: they are forgotten as time goes by."""
 
     def heard(self, number: int, wait: list[Any]) -> None:
-        """The guest tells of a wait, or, with nothing, that one is over. Raises TypeError, ValueError for rubbish."""
+        """The guest tells of a wait, or, with nothing, that one is over.
+
+        Raises TypeError, ValueError, IndexError for rubbish.
+        """
+        if wait and not self._may_cost():
+            return
         before = self._waits.pop(number, None)
         if before is not None:
             waits.leave_afar(before)
         if not wait:
             self._forget(number)
             return
-        strand, holders, what = int(wait[0]), [int(holder) for holder in wait[1]], wait[2]
-        if len(self._waits) >= MAX_WAITS or len(holders) > MAX_HOLDERS or not self._has(strand):
+        strand, what = int(wait[0]), wait[2]
+        self._spent += 1
+        if len(self._waits) >= MAX_WAITS or len(wait[1]) > MAX_HOLDERS or not self._has(strand):
             self._forget(number)
             return
+        holders = [int(holder) for holder in wait[1]]
         name = what[:MAX_NAME] if isinstance(what, str) else f"synchronized turn {int(what)} (one at a time)"
         send = self._life.speaker.send
         told = self._waits[number] = waits.FarWait(
@@ -61,7 +79,7 @@ class GuestWaits:
             partial(send, Kind.STILL, number),
             partial(send, Kind.DEADLOCK, number),
         )
-        waits.wait_afar(told)
+        self._spent += waits.wait_afar(told)
         if before is not None and long_waits.hosted():
             self._pass_on(number, told)
 
@@ -69,7 +87,7 @@ class GuestWaits:
         """The guest says that a wait is as it was told."""
         wait, passed = self._waits.get(number), self._passed.get(number)
         if wait is not None and question > 0:
-            waits.confirm(wait, question)
+            self._spent += waits.confirm(wait, question)
         elif passed is not None and question < 0:
             passed.stands(-question)
 
@@ -94,5 +112,14 @@ class GuestWaits:
 
     def _has(self, strand: int) -> bool:
         """Whether a strand is one of the guest's own threads, or has a call open in it."""
-        own = not self._life.inside and calling.place_of(strand)[0] == self._life.process.pid
-        return own or strand in self._life.peer.strands()
+        if not self._life.inside and calling.place_of(strand)[0] == self._life.process.pid:
+            return True
+        self._spent += FOREIGN
+        return self._life.peer.has_strand(strand)
+
+    def _may_cost(self) -> bool:
+        """Whether more may be looked at now because of what the guest says."""
+        now = time.monotonic()
+        self._spent = max(0.0, self._spent - (now - self._since) * STEPS_S)
+        self._since = now
+        return self._spent < MOST_STEPS

@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedLane"]
 
 _PART: Final = int(Kind.PART)
+_strand: Final = attrgetter("strand")
 
 MAX_LAST_BYTES: Final = 1024 * 1024
 """What is read after the end; a pipe holds no more, but a guest that lives might write on."""
@@ -190,10 +192,9 @@ class SharedLane:
         """The names of the calls that wait for their answers."""
         return [future.name for future in list(self._ledger.waiting.values())]
 
-    @property
-    def strands(self) -> set[int]:
-        """The strands of the calls that wait for their answers."""
-        return {future.strand for future in list(self._ledger.waiting.values())}
+    def has_strand(self, strand: int) -> bool:
+        """Whether a strand is one of the calls that wait for their answers."""
+        return strand in map(_strand, list(self._ledger.waiting.values()))
 
     def _wait_for_room(self, name: str, deadline: float | None) -> None:
         others = threading.current_thread() is not self._thread and not self._closed
