@@ -38,6 +38,7 @@ TOKENS = [bytes((byte,)) for byte in (0x80, 0x8F, 0x90, 0x91, 0x9F, 0xA0, 0xBF, 
     *(b"\xc7\x00" + bytes((code,)) for code in range(32)),
     *(b"\xd4" + bytes((code, 0xFF)) for code in range(32)),
     *(b"\xd8" + bytes((code,)) + b"\x7f" * 16 for code in range(32)),
+    b"\xd6\xff\0\0\0\1", b"\xd7\xff" + b"\0" * 8, b"\xc7\x0c\xff" + b"\0" * 12,
 ]  # fmt: skip
 
 

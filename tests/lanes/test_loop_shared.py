@@ -275,7 +275,8 @@ def test_argument_that_cannot_travel_fails_its_call_alone(run: Run) -> None:
             with pytest.raises(MarshalError):
                 await waiting
             with pytest.raises(MarshalError):
-                both.lane.submit(1, "f", (object(),), None)
+                both.lane.submit(1, "f", (object(),), None, {"strand": 77})
+            assert not both.lane.strands
             good = both.lane.submit(1, "f", (), None)
             (call,) = await both.peer.next_calls(1)
             assert call.number == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
 import sys
 import threading
 from concurrent.futures import Future
@@ -11,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloister.lanes import numbered
-from cloister.lanes.numbered import Numbered
+from cloister.lanes.numbered import Numbered, settle
 
 LIMIT_S = 30
 
@@ -109,22 +107,47 @@ def test_callback_prepared_before_sending_may_exit(caplog: pytest.LogCaptureFixt
     assert len(caplog.records) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_forked_child_completes_futures_of_its_own() -> None:
-    """Where another thread held the lock of all futures at the fork, the child has a lock that nobody holds."""
-    held, release = threading.Event(), threading.Event()
+def test_future_that_waits_for_a_finalizer_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer in the middle of making a condition waits for other futures; those are completed meanwhile."""
+    other, third = Numbered(Lane(), 2, "g"), Numbered(Lane(), 3, "h")
+    make = threading.Condition
+    done: list[Any] = []
 
-    def hold() -> None:
-        with numbered._making:
-            held.set()
-            release.wait(LIMIT_S)
+    def make_and_wait() -> threading.Condition:
+        monkeypatch.setattr(threading, "Condition", make)
+        thread = threading.Thread(target=lambda: (other.complete(7, None), settle({3: third}, [[3, 8]])), daemon=True)
+        thread.start()
+        done.append((other.result(LIMIT_S), third.result(LIMIT_S)))
+        thread.join(LIMIT_S)
+        return make()
 
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(LIMIT_S)
-    child = os.fork()
-    if not child:
-        os._exit(0 if numbered._making.acquire(blocking=False) else 1)
-    release.set()
-    thread.join(LIMIT_S)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    future = Numbered(Lane(), 1, "f")
+    monkeypatch.setattr(threading, "Condition", make_and_wait)
+    future.add_done_callback(done.append)
+    future.complete(1, None)
+    assert done == [(7, 8), future]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_condition_that_is_made_while_the_answer_comes_is_told(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the outcome comes just before or just after the condition is there: all hear of it, once."""
+    future = Numbered(Lane(), 1, "f")
+    make = threading.Condition
+    told: list[Any] = []
+
+    def make_late() -> threading.Condition:
+        monkeypatch.setattr(threading, "Condition", make)
+        if moment == "before":
+            assert not settle({1: future}, [[1, 5]])
+        return make()
+
+    monkeypatch.setattr(threading, "Condition", make_late)
+    future.add_done_callback(told.append)
+    if moment == "after":
+        assert settle({1: future}, [[1, 5]]) == [(future, 5)]
+        future.complete(5, None)
+    assert told == [future]
+    assert concurrent.futures.wait([future], LIMIT_S).done == {future}
+    future.complete(6, None)
+    assert told == [future]
+    assert future.result() == 5

@@ -22,6 +22,7 @@ from cloister.lanes.sending import Sending
 from cloister.pipes.duplex import lane_pair
 from cloister.wire.frames import Frame, FrameDecoder, serialize
 from cloister.wire.messages import COPY, Kind
+from cloister.wire.packing import load_msgpack
 from cloister.wire.values import Codec
 
 CODEC = Codec()
@@ -118,6 +119,24 @@ def test_row_of_answers_that_is_none_is_refused(messages: Any) -> None:
     """An answer to a call that was never made, or one that is no pair, ends the conversation."""
     with pytest.raises(ProtocolError):
         read_replies(CODEC, row(messages, REPLIES), 3)
+
+
+@pytest.mark.parametrize("pure", [False, True], ids=["compiled", "python"])
+@pytest.mark.parametrize(
+    "stamp", [b"\xd6\xff\0\0\0\1", b"\xd7\xff" + b"\0" * 8, b"\xc7\x0c\xff" + b"\0" * 12], ids=["4", "8", "12"]
+)
+def test_row_with_a_timestamp_is_refused(stamp: bytes, pure: bool) -> None:
+    """MessagePack's own extension has no place in a row either, also deep inside and as a key."""
+    codec = Codec(packing=load_msgpack(pure=pure))
+    for message in (
+        b"\x91\x92\1" + stamp,
+        b"\x91\x92\1\x91\x81\xa1a\x91" + stamp,
+        b"\x91\x92\1\x81" + stamp + b"\1",
+        b"\x91" + stamp,
+    ):
+        with pytest.raises(ProtocolError):
+            read_replies(codec, Frame(REPLIES, 0, message), 3)
+    assert read_replies(codec, Frame(REPLIES, 0, b"\x91\x92\1\xc4" + bytes((len(stamp),)) + stamp), 3) == [[1, stamp]]
 
 
 def test_row_has_neither_flags_nor_buffers() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from concurrent.futures import Future, InvalidStateError
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling, waits
@@ -46,7 +47,7 @@ class Submitted(Future[Any]):
         self._at: tuple[CallLane, int] | None = None
         self._left: CallLane | None = None
         """The lane on which a call is to stop."""
-        self._abandoned = False
+        self._abandoned = self._given_up = self._over = False
         self._answer = waits.Resource(f"the answer of the submitted call {name}()", 1)
         waits.hold(self._answer, self._strand)
         waits.expect(lanes, self._strand, calling.deadline.get() is not None)
@@ -62,26 +63,28 @@ class Submitted(Future[Any]):
         value: Any = None
         failure: BaseException | None = None
         try:
-            if not self.cancelled():
+            if not self._given_up:
                 value = self._context.run(self._call, self)
         except BaseException as error:
             failure = error
         with self._gate:
             self._at = None
+            self._over = not self._given_up
         self._settle()
-        try:
-            if failure is None:
-                self.set_result(value)
-            else:
-                self.set_exception(failure)
-        except InvalidStateError:
-            pass  # it was cancelled
+        if self._over:  # else who has given it up completes it
+            try:
+                if failure is None:
+                    self.set_result(value)
+                else:
+                    self.set_exception(failure)
+            except InvalidStateError:
+                pass  # nothing here depends on it
         del self._call, self._interrupt  # with what they hold
 
     def begin(self, lane: CallLane) -> None:
         """The call has its lane, and is sent next. Raises CallCancelled where it was cancelled before."""
         with self._gate:
-            if self.cancelled():
+            if self._given_up:
                 raise CallCancelled(f"{self.name}() was cancelled before it was sent")
             self._at = lane, lane.conversation.next_number
 
@@ -102,16 +105,23 @@ class Submitted(Future[Any]):
     def cancel(self) -> bool:
         """Give the call up, whether it has begun or not: the domain is told to stop it. False where it is done."""
         with self._gate:
-            if self.cancelled():
-                return True
-            if not super().cancel():
-                return False
+            if self._over or self._given_up:
+                return self._given_up
+            self._given_up = True
+            interrupt: Callable[[], object] | None = None
             at, self._at = self._at, None
             if at is not None:
                 self._left = at[0]
-                self._context.copy().run(self._interrupt, *at, self.abandon)  # it is entered by the call
-        self.set_running_or_notify_cancel()  # tells those who wait for several futures
-        self._settle()
+                # Bound here, where the call is not over; and in a copy, as the call has entered the context.
+                interrupt = partial(self._context.copy().run, self._interrupt, *at, self.abandon)
+        try:
+            if interrupt is not None:
+                interrupt()
+        finally:
+            # Last, and without the gate: a done-callback may wait for the lane that the call is to leave.
+            super().cancel()
+            self.set_running_or_notify_cancel()  # tells those who wait for several futures
+            self._settle()
         return True
 
     def result(self, timeout: float | None = None) -> Any:

@@ -288,9 +288,10 @@ class SharedServing:
         self._waiting.update(range(before + 1, last + 1))
         self._heard = last
         if self._unwanted:  # `_run` finds them not to be waiting
-            for number in [each for each in self._unwanted if each <= last]:
-                self._unwanted.discard(number)
-                self._waiting.discard(number)
+            for number in range(before + 1, last + 1):  # the control thread adds to it: it is never gone through
+                if number in self._unwanted:
+                    self._unwanted.discard(number)
+                    self._waiting.discard(number)
         self._calls.extend(calls)
 
     def _run(self, call: Call, me: Lent) -> None:

@@ -177,10 +177,10 @@ class LoopShared(LoopEnd):
         future.owner, future.name, future.kill_after = self, name, calling.kill_after.get()
         future.context = contextvars.copy_context()
         if options is not None and "strand" in options:
-            strand = future.strand = options["strand"]
-            self.strands[strand] = future
+            future.strand = options["strand"]
         ledger = self._ledger
         if self._end is None or self._unsent or self._queued > MAX_QUEUED_BYTES:
+            self._open_strand(future)
             self._unsent.append((future, (target, name, args, kwargs, options, flags), deadline))
             if deadline is not None:
                 self._wake_at(deadline)
@@ -190,6 +190,7 @@ class LoopShared(LoopEnd):
             return future
         alone = not ledger.waiting and not self._scheduled
         number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
+        self._open_strand(future)  # not before: what can't be encoded leaves nothing behind
         self._enter(future, number, data, deadline)
         if not self._blocked:
             if alone or self._row_bytes >= ROW_BYTES:
@@ -217,6 +218,10 @@ class LoopShared(LoopEnd):
         """The names of the calls that have no answer yet."""
         calls = [call.name for call in list(self._ledger.waiting.values())]
         return calls + [call.name for call, _, _ in list(self._unsent) if not call.done()]
+
+    def _open_strand(self, call: LoopCall) -> None:
+        if call.strand:
+            self.strands[call.strand] = call
 
     def _leave(self, call: LoopCall) -> None:
         """A call was given up, or nobody knows how it goes on: what serves it here is told."""

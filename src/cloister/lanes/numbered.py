@@ -6,18 +6,20 @@ a row are done before that. Any thread may enter.
 
 `settle` completes the calls of a whole row of answers at once.
 
-Invariant: whoever has taken the call out of the lane's ledger, and nobody else, completes the future.
+Invariants: whoever has taken the call out of the lane's ledger, and nobody else, completes the future. It notes the
+outcome and `_ready` without a lock, and looks for a condition after that; who makes a condition publishes it, and
+looks for `_ready` after that. So at least one of them sees both, and `_tell` moves the state, under the condition as
+the base class expects. There is no lock that two futures share: a finalizer may wait for an answer at any point here.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures._base import FINISHED, PENDING
-from typing import Any, Protocol
+from concurrent.futures import Future
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from typing import Any, Final, Protocol
 
 from cloister import calling, waits
 from cloister.lanes.answers import wait_for_answer
@@ -25,21 +27,10 @@ from cloister.long_waits import SLICE_S
 
 __all__ = ["Numbered", "NumberingLane", "settle"]
 
-_making = threading.RLock()
-"""Held where a condition is made, and where futures are completed that have none. Nothing else happens under it."""
+_OVER: Final = frozenset((CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED))
 
 _log = logging.getLogger("concurrent.futures")
 """Where a future tells what its done-callbacks raise, also the base class."""
-
-
-def _begin_anew() -> None:
-    """Make the lock anew in a forked child, where the thread that held it is not there."""
-    global _making
-    _making = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class NumberingLane(Protocol):
@@ -63,8 +54,12 @@ class Numbered(Future[Any]):
     _exception: BaseException | None = None
     _waiters: Any = ()
     _done_callbacks: Any = ()
-    """Lists where there is a condition, without which nobody adds anything, but for `when_done`."""
+    """Lists where there is a condition, without which nobody adds anything."""
     _made: threading.Condition | None = None
+    _ready = False
+    """The outcome is there; the state says so too where there is a condition."""
+    _prepared: Sequence[Callable[[Future[Any]], object]] = ()
+    """What was to be told by `when_done`."""
 
     strand = 0
     """Which strand it is; see `calling`. 0 where that was not said."""
@@ -88,15 +83,17 @@ class Numbered(Future[Any]):
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]  # it is made late
-        made = self._made
+        made: Any = self._made
         if made is None:
-            fresh = threading.Condition()
-            with _making:
-                made = self._made
-                if made is None:
-                    self._waiters, self._done_callbacks = [], [*self._done_callbacks]
-                    made = self._made = fresh
-        return made
+            mine = self.__dict__
+            mine.setdefault("_waiters", [])
+            mine.setdefault("_done_callbacks", [])
+            made = mine.setdefault("_made", threading.Condition())
+        # Whoever has the lock is about to wait: it has looked before, and is told of what comes now.
+        if self._ready and self._state not in _OVER and not made._is_owned():
+            self._tell(made)
+        condition: threading.Condition = made
+        return condition
 
     def complete(self, value: Any, error: BaseException | None) -> None:
         """Set the result or the exception; does nothing where somebody else has done so.
@@ -109,25 +106,41 @@ class Numbered(Future[Any]):
             _log.critical("a done-callback of %s() has raised what would end the thread", self.name, exc_info=True)
 
     def _complete(self, value: Any, error: BaseException | None) -> None:
-        with _making:
-            unseen = self._made is None and self._state == PENDING
-            if unseen:
-                self._result, self._exception, self._state = value, error, FINISHED
-        if unseen:
-            if self._done_callbacks:
-                self._invoke_callbacks()  # type: ignore[attr-defined]  # as `set_result` does it
-            return
+        if not self._ready and self._state not in _OVER:
+            self._result, self._exception, self._ready = value, error, True
+        made = self._made
         try:
-            if error is None:
-                self.set_result(value)
-            else:
-                self.set_exception(error)
-        except InvalidStateError:
-            pass  # nothing here depends on it
+            if made is not None:
+                self._tell(made)
+        finally:
+            if self._prepared:
+                self._run_prepared()
+
+    def _tell(self, made: threading.Condition) -> None:
+        """Let the state say that the outcome is there, and tell who watches; does nothing where that was done."""
+        with made:
+            if self._state in _OVER:
+                return
+            self._state = FINISHED
+            for waiter in self._waiters:
+                if self._exception is None:
+                    waiter.add_result(self)
+                else:
+                    waiter.add_exception(self)
+            made.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]  # as `set_result` does it
+
+    def _run_prepared(self) -> None:
+        prepared, self._prepared = self._prepared, ()
+        for fn in prepared:
+            try:
+                fn(self)
+            except Exception:
+                _log.exception("exception calling callback for %r", self)
 
     def when_done(self, fn: Callable[[Future[Any]], object]) -> None:
         """As `add_done_callback`, for whoever prepares the call: nothing of it was sent yet."""
-        self._done_callbacks = [*self._done_callbacks, fn]
+        self._prepared = [*self._prepared, fn]
 
     def cancel(self) -> bool:
         """Give the call up, whether it has begun or not: the domain is told to stop it. False where it is done."""
@@ -135,19 +148,20 @@ class Numbered(Future[Any]):
             return self.cancelled()
         super().cancel()
         self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        self._run_prepared()
         return True
 
     def done(self) -> bool:
         """As of every future."""
-        return self._state == FINISHED or super().done()
+        return self._ready or self._state in _OVER
 
     def result(self, timeout: float | None = None) -> Any:
         """As of every future. Raises DeadlockDetected on the thread that would have to read the answer, and where the
         answer would wait for this thread."""
-        if self._state == FINISHED:
+        if self._ready:
             if self._exception is None:
                 return self._result
-        elif not super().done():
+        elif not self.done():
             self._lane.check_wait(self.name)
             if timeout is None and self.strand:
                 return self._wait(super().result)
@@ -155,9 +169,9 @@ class Numbered(Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As of every future. Raises DeadlockDetected as `result`."""
-        if self._state == FINISHED:
+        if self._ready:
             return self._exception
-        if not super().done():
+        if not self.done():
             self._lane.check_wait(self.name)
             if timeout is None and self.strand:
                 failure: BaseException | None = self._wait(super().exception)
@@ -181,15 +195,14 @@ def settle(waiting: dict[int, Numbered], replies: Iterable[Sequence[Any]]) -> li
 
     Returns the others with their results: `complete` tells who watches them.
     """
-    settled: list[Numbered] = []  # the last references to some of them are dropped without the lock
+    settled: list[Numbered] = []  # what drops the last reference to one may run a finalizer: after all of them
     watched: list[tuple[Numbered, Any]] = []
-    with _making:
-        for number, value in replies:
-            future = waiting.pop(number, None)
-            if future is not None:  # else its caller has given it up
-                settled.append(future)
-                if future._made is None and not future._done_callbacks and future._state == PENDING:
-                    future._result, future._state = value, FINISHED
-                else:
-                    watched.append((future, value))
+    for number, value in replies:
+        future = waiting.pop(number, None)
+        if future is not None:  # else its caller has given it up
+            settled.append(future)
+            future._result = value
+            future._ready = True
+            if future._made is not None or future._prepared:  # looked at after that, see above
+                watched.append((future, value))
     return watched

@@ -87,7 +87,7 @@ class SharedLane:
         """When the last call was submitted."""
         self._closed = False
         self._again = False
-        """The reading thread did not get the lock, and tries again."""
+        """The reading thread did not get the lock to send what waits, and tries again."""
         self._telling = False
         """The reading thread runs code that waits for answers: done-callbacks, and what takes parts."""
         self._thread = threading.Thread(target=self._run, name=f"cloister-{name}-shared", daemon=daemons())
@@ -129,12 +129,14 @@ class SharedLane:
             ledger.waiting[number] = future
             sending.row_bytes += len(data) if type(data) is bytes else ROW_BYTES
             sending.row.append(data)
-            if deadline is not None:
-                ledger.until(number, deadline)
-            if alone or sending.row_bytes >= ROW_BYTES:
-                sending.send()
-            if deadline is not None or sending.waits:
-                self._wake.wake()
+            try:
+                if deadline is not None:
+                    ledger.until(number, deadline)
+                if alone or sending.row_bytes >= ROW_BYTES:
+                    sending.send()
+            finally:  # a KeyboardInterrupt here must not leave the calls of others unsent
+                if deadline is not None or sending.waits:
+                    self._wake.wake()
         return future
 
     def give_up(self, future: Numbered) -> bool:
@@ -249,10 +251,14 @@ class SharedLane:
         sending = self._sending
         while not self._closed:
             poll.register(writer, select.POLLOUT if sending.queued else 0)
-            ready = dict(poll.poll(self._expire()))
+            wait = self._expire()
+            if self._again:
+                wait = LOCK_S * 1000 if wait is None else min(wait, LOCK_S * 1000)
+            ready = dict(poll.poll(wait))
             if self._wake.reader in ready or self._again:
                 self._wake.taken()
-                if self._acquire():
+                self._again = not self._acquire()
+                if not self._again:
                     try:
                         sending.send()
                     finally:
@@ -276,9 +282,7 @@ class SharedLane:
 
     def _acquire(self) -> bool:
         """Get the lock, or come back for it: who has it may be waiting for an answer that this thread must read."""
-        got = self._sending.lock.acquire(timeout=LOCK_S)
-        self._again = not got
-        return got
+        return self._sending.lock.acquire(timeout=LOCK_S)
 
     def _hear_the_last(self, decoder: FrameDecoder, poll: Any) -> None:
         """Take what lies in the pipe when the lane is closed: a guest that died has answered some calls before."""

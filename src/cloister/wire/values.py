@@ -59,6 +59,8 @@ _SCANNED_BYTES: Final = 256
 """A message up to this length is searched for a marker before it is decoded: where there is none, the hook that every
 list would pass is left out. It costs 20 ns, and the hook 60 ns a list, more where the caches are cold."""
 
+_PLAIN_LEAVES: Final = frozenset((type(None), bool, int, float, str, bytes))
+
 
 class Codec:
     """Encodes and decodes the values of one conversation.
@@ -208,11 +210,16 @@ class Codec:
         if len(data) > GUARDED_BYTES:
             raise ProtocolError(f"bad value: a row of {len(data):,} bytes exceeds the limit of {GUARDED_BYTES:,}")
         try:
-            return self._unpackb(
-                data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=1, ext_hook=_refuse_extension
+            value = self._unpackb(
+                data, strict_map_key=False, unicode_errors="surrogatepass", timestamp=0, ext_hook=_refuse_extension
             )
         except Exception as error:
             refuse(error)
+        # MessagePack decodes a timestamp, its own extension, without a hook; other things may have the same bytes.
+        whole = bytes(data)
+        if (b"\xd6\xff" in whole or b"\xd7\xff" in whole or b"\xc7\x0c\xff" in whole) and not _is_plain(value):
+            raise ProtocolError("bad value: a timestamp has no place in a row")
+        return value
 
     def _decode_any(self, data: bytes | memoryview, buffers: Sequence[memoryview], decoding: Decoding) -> Any:
         decoding.buffers = buffers
@@ -335,6 +342,21 @@ class Codec:
             f"the message takes {length:,} bytes, the limit is {self.limits.message_bytes:,}. Send it in parts, as an "
             "array or as bytes (which travel beside the message), or raise the limit message_bytes"
         )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether nothing else than MessagePack's own types is anywhere in a decoded message."""
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        if type(each) is list:
+            rest += each
+        elif type(each) is dict:
+            rest += each
+            rest += each.values()
+        elif type(each) not in _PLAIN_LEAVES:
+            return False
+    return True
 
 
 def _refuse_extension(code: int, payload: bytes) -> NoReturn:
