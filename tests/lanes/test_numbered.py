@@ -113,9 +113,13 @@ def test_future_that_waits_for_a_finalizer_holds_up_no_other(monkeypatch: pytest
     make = threading.Condition
     done: list[Any] = []
 
+    def complete_others() -> None:
+        other.complete(7, None)
+        settle({3: third}, [[3, 8]])
+
     def make_and_wait() -> threading.Condition:
         monkeypatch.setattr(threading, "Condition", make)
-        thread = threading.Thread(target=lambda: (other.complete(7, None), settle({3: third}, [[3, 8]])), daemon=True)
+        thread = threading.Thread(target=complete_others, daemon=True)
         thread.start()
         done.append((other.result(LIMIT_S), third.result(LIMIT_S)))
         thread.join(LIMIT_S)

@@ -166,11 +166,14 @@ def test_done_callback_of_a_cancelled_call_may_wait_for_its_lane(start: Start) -
 def test_call_is_sent_where_nobody_wakes_the_thread_again(domain: cloister.Domain) -> None:
     """Who held the lock for long goes away without a word: the reading thread still sends what waits."""
     domain.submit("operator:add", 1, 1).result(JOIN_S)
-    lane = domain.submit("operator:add", 1, 1)._lane
+    submitted = domain.submit("operator:add", 1, 1)
+    assert isinstance(submitted, Numbered)
+    lane = submitted._lane
     assert isinstance(lane, shared_lane.SharedLane)
     done = threading.Event()
     with lane._sending.lock:
-        while not lane._sending.row:
+        future = lane.submit(0, "nothing", (), None)
+        while not lane._sending.row:  # it came so late that it was sent at once
             future = lane.submit(0, "nothing", (), None)
         future.add_done_callback(lambda _: done.set())
         deadline = time.monotonic() + JOIN_S
