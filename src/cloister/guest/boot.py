@@ -224,7 +224,7 @@ class Guest:
             logging.raiseExceptions = False
             importlib.invalidate_caches()
             watch_unhandled(self._unhandled)
-            interrupts.hear_lost(lambda: self._main.lost(), lambda: self._control.interrupt_again())
+            interrupts.hear_lost(lambda error: self._main.lost(error), lambda: self._control.interrupt_again())
 
     def _prepare(self) -> None:
         setup = self._setup

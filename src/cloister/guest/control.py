@@ -25,7 +25,7 @@ from cloister import long_waits
 from cloister.guest import descriptors, local
 from cloister.guest.bell import Bell
 from cloister.guest.host_segments import HostSegments
-from cloister.guest.interrupts import IMPORT_S, INTERRUPT
+from cloister.guest.interrupts import IMPORT_S, INTERRUPT, STOP_SHARE
 from cloister.pipes.duplex import LaneEnd, receive_with_descriptors
 from cloister.pipes.page import rewind
 from cloister.release import VERSION
@@ -367,6 +367,7 @@ class Control:
             case Kind.FAREWELL:
                 self._notices.farewell()
             case Kind.STOP:
+                self._main.stop_until = time.monotonic() + STOP_SHARE * body[0] / 1000
                 self._notices.end(self._halt)
             case Kind.REWIND if self._peer.page is not None:
                 rewind(descriptors.PAGE)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cloister.guest.interrupts import Running
     from cloister.guest.threads import Threads
 
-__all__ = ["Coroutines", "Started", "is_coroutine", "task_here"]
+__all__ = ["Coroutines", "Started", "guarded", "is_coroutine", "task_here"]
 
 MAX_OPEN: Final = 65_536
 """Coroutines of one domain that are open at once; beyond that the lanes are not read until some have ended."""
@@ -109,7 +109,7 @@ class Started:
         if self.cancelled:
             self.fail(CallCancelled(f"{self._name}() was given up before it began"))
             return
-        self._task = loop.create_task(_guarded(self._coroutine), name=f"{self._name}()", context=context)
+        self._task = loop.create_task(guarded(self._coroutine), name=f"{self._name}()", context=context)
         self._task.add_done_callback(self._over)
 
     def _cancel(self) -> None:
@@ -152,7 +152,7 @@ class _Escaped:
         self.error = error
 
 
-async def _guarded(coroutine: Coroutine[Any, Any, Any]) -> Any:
+async def guarded(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """A call ends with SystemExit as with any other exception; it ends neither the loop nor the domain."""
     try:
         return await coroutine

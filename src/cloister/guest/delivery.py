@@ -9,7 +9,9 @@ nothing for it.
 
 A thread may be interrupted
 
-- in any other code: of the user, of other libraries, of the guest that calls them;
+- in any other code: of the user, of other libraries, of the guest that calls them. What the guest's serving code calls
+  is the user's, whichever way leads there; that is the rule, and `_OWN` names what is left out. A function that the
+  work for a host calls in its middle (a done-callback in a `cancel`, a handler of an event) is a part of that work;
 - where it waits for the answer of a domain, or for a condition: whoever waits there is ready for that;
 - where it has slept at one instruction for `STANDS_S`: it waits for something else then, and works on nothing. Whether
   it sleeps, Linux tells; elsewhere a thread that stands is taken to.
@@ -34,10 +36,11 @@ from functools import cache
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
+from cloister.guest.coroutines import Coroutines, guarded
 from cloister.lanes.frame_lane import FrameLane
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 __all__ = ["STANDS_S", "Delivery"]
 
@@ -70,6 +73,7 @@ _OWN: Final = tuple(
         ["lanes", ""],
         ["levels", ""],
         ["waits.py"],
+        ["guest", "control.py"],
         ["guest", "coroutines.py"],
         ["guest", "host.py"],
         ["guest", "interrupts.py"],
@@ -86,13 +90,16 @@ _LENT: Final = tuple(
         ["domain", "default.py"],
         ["domain", "mapping.py"],
         ["contexts", ""],
-        ["guest", "program.py"],
-        ["guest", "service.py"],
         ["objects", ""],
         ["wire", ""],
     )
 )
-"""How the names of those begin that call the user's code, and hold nothing meanwhile that it could tear."""
+"""How the names of those begin that call the user's code, and hold nothing meanwhile that it could tear. So does all of
+the guest that is not in `_OWN`."""
+_GUEST: Final = os.path.join(_ROOT, "guest", "")
+_RUNS_USERS: Final = {Coroutines.run.__code__, guarded.__code__}
+"""What runs coroutines of the user's, in a file of `_OWN`."""
+_TASKS: Final = os.path.join(_ROOT, "guest", "tasks.py")
 _PROGRAMS: Final = tuple(os.path.join(_ROOT, name, "") for name in ("cli", "integrations"))
 """How the names of those begin that use the library as a user's program does; the demo's modules are among them."""
 _THREADING: Final = _file_of(threading.Event.set)
@@ -137,12 +144,13 @@ class Delivery:
         """Where it stood when it was looked at last, where it could not be interrupted."""
         self._since = 0.0
 
-    def fits(self, frame: FrameType, at: int, patient: bool = False) -> bool:
+    def fits(self, frame: FrameType, at: int, patient: bool = False, lasting: bool = False) -> bool:
         """Whether a thread may be interrupted that stands in this frame, at this instruction of it.
 
-        To be asked again soon where not. `patient`: also not while it imports, or runs a finalizer.
+        To be asked again soon where not. `patient`: also not while it imports, or runs a finalizer. `lasting`: not
+        while it runs a finalizer.
         """
-        if _starts_a_thread(frame) or (patient and _imports(frame)):
+        if _starts_a_thread(frame) or ((patient or lasting) and _passes(frame, imports=patient)):
             return False
         if not _is_at_work(frame, at):
             self._place = ()
@@ -152,13 +160,13 @@ class Delivery:
             self._place, self._since = place, now
         return place[-1] is not RUNS and now - self._since >= STANDS_S
 
-    def send(self, thread: int, error: type[BaseException], patient: bool = False) -> bool:
+    def send(self, thread: int, error: type[BaseException], patient: bool = False, lasting: bool = False) -> bool:
         """Raise an exception in a thread of this interpreter; False where it is to be tried again soon."""
         frame = sys._current_frames().get(thread)
         if frame is None:
             return True  # it has ended
         at = frame.f_lasti
-        return self.fits(frame, at, patient) and _send_where(thread, frame, at, error)
+        return self.fits(frame, at, patient, lasting) and _send_where(thread, frame, at, error)
 
 
 if sys.platform == "linux":
@@ -188,6 +196,8 @@ def _is_at_work(frame: FrameType, at: int) -> bool:
     code = frame.f_code
     if code.co_filename in _GUARDS:
         return code is not threading.Condition.wait.__code__ or at not in _waiting_at()
+    if code.co_filename == _TASKS and code.co_name in ("task", "chunk"):
+        return False  # it calls a function in C; what it tells, it tells in other frames
     outer: FrameType | None = frame
     ours = foreign = False
     while outer is not None:
@@ -197,7 +207,7 @@ def _is_at_work(frame: FrameType, at: int) -> bool:
             if ours:
                 return False  # what is ours was called by other code, and works for nobody else
             foreign = True
-        elif code in _WAITS or (foreign and file.startswith(_LENT)):
+        elif code in _WAITS or (foreign and _calls_users(code)):
             return False
         elif file.startswith(_OWN):
             return True
@@ -207,15 +217,25 @@ def _is_at_work(frame: FrameType, at: int) -> bool:
     return False
 
 
-def _imports(frame: FrameType | None) -> bool:
-    """Whether a module is being imported in this frame or further out, or a finalizer runs there.
+def _calls_users(code: CodeType) -> bool:
+    """Whether what is called there, and is not cloister's, is the user's."""
+    file = code.co_filename
+    if file.startswith(_LENT) or code in _RUNS_USERS:
+        return True
+    return file.startswith(_GUEST) and not file.startswith(_OWN)
+
+
+def _passes(frame: FrameType | None, imports: bool) -> bool:
+    """Whether a finalizer runs in this frame or further out, or, with `imports`, a module is being imported there.
 
     A module that is torn can leave others behind that never work again; what is raised in a finalizer goes nowhere.
     """
     while frame is not None:
         code = frame.f_code
         name = code.co_name
-        if name == "__del__" or (name == "_find_and_load" and code.co_filename == "<frozen importlib._bootstrap>"):
+        if name == "__del__":
+            return True
+        if imports and name == "_find_and_load" and code.co_filename == "<frozen importlib._bootstrap>":
             return True
         frame = frame.f_back
     return False

@@ -14,6 +14,7 @@ import contextvars
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from cloister.daemons import allow_no_daemons, end_services
@@ -39,7 +40,7 @@ def serve(channel: socket.socket, first: LaneEnd, level: str, page: Page | None 
 
 
 def _serve(channel: socket.socket, first: LaneEnd, level: str, page: Page | None) -> None:
-    main = _Main()
+    main = _Main(shared=level == "thread")
     control = _Control(channel, main)
     control.greet()
     try:
@@ -56,8 +57,10 @@ def _serve(channel: socket.socket, first: LaneEnd, level: str, page: Page | None
 class _Main(MainThread):
     """The thread that serves the first lane. No signal reaches it."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: bool) -> None:
+        """`shared`: the modules that it imports are the host's too."""
         super().__init__()
+        self._shared = shared
         self.signalled = False
         self._thread = threading.get_ident()
         self._preparing = False
@@ -74,9 +77,13 @@ class _Main(MainThread):
             pass
 
     def stop(self) -> None:
-        """Interrupt the set-up, if it runs; to be called again until it is over. Control thread."""
+        """Interrupt the set-up, if it runs; to be called again until it is over. Control thread.
+
+        A finalizer would swallow that, so it is waited for; where others see what is imported, an import for a while.
+        """
+        patient = self._shared and time.monotonic() < self.stop_until
         with self._lock:
-            if self._preparing and self._stop.send(self._thread, StopRequested):
+            if self._preparing and self._stop.send(self._thread, StopRequested, patient, lasting=True):
                 self._preparing = False
 
 

@@ -16,6 +16,9 @@ is torn in the middle can leave others behind that never work again, and the nex
 
 An exception that is raised in the middle of a finalizer is lost there: Python prints it and goes on. So the guest hears
 of that, and the call is told to stop once more (`hear_lost`).
+
+The end of the domain is raised on the main thread by the same rules: not where something could be torn, and not in a
+finalizer, for as long as a part of the time that the stop has. The signal is repeated until then.
 """
 
 from __future__ import annotations
@@ -34,7 +37,17 @@ if TYPE_CHECKING:
 
     from cloister.pipes.page import Page
 
-__all__ = ["DUMP", "INTERRUPT", "LOOKS", "Interrupted", "Running", "StopRequested", "hear_lost", "install"]
+__all__ = [
+    "DUMP",
+    "INTERRUPT",
+    "LOOKS",
+    "STOP_SHARE",
+    "Interrupted",
+    "Running",
+    "StopRequested",
+    "hear_lost",
+    "install",
+]
 
 if sys.platform == "linux":
     INTERRUPT: Final[int] = signal.SIGRTMIN + 6
@@ -58,6 +71,9 @@ class StopRequested(BaseException):
 
 IMPORT_S: Final = 10.0
 """How long an import is let alone. The host's caller does not wait for it; the thread over here is busy that long."""
+
+STOP_SHARE: Final = 0.5
+"""The part of the time for a stop during which the end is raised only where nothing is torn."""
 
 LOOKS: Final = 16
 """Turns of an empty loop in which an exception that is on its way arrives: Python looks for one in each. Taking it back
@@ -199,6 +215,8 @@ class MainThread:
         self._delivery = Delivery(by_signal=True)
         self.stopping = False
         """Set before `INTERRUPT` is sent to end the domain."""
+        self.stop_until = 0.0
+        """Until when that waits for a moment at which nothing is torn; of `time.monotonic`."""
         self.past_stop = False
         """The main thread has left its loop; it is not to be interrupted again."""
         self.signalled = True
@@ -210,8 +228,8 @@ class MainThread:
         """Raise in whatever the main thread does, where that was asked for."""
         running = self.running
         if self.stopping and not self.past_stop:
-            if self.has_loop and (running is None or not running.number or running.stop is not None):
-                return
+            if self._is_loops() or not self._may_end(frame):
+                return  # in the second case the signal is repeated
             self.past_stop = True
             raise StopRequested
         if running is None:
@@ -234,6 +252,16 @@ class MainThread:
         else:
             raise Interrupted
 
+    def _is_loops(self) -> bool:
+        """Whether the main thread runs a message loop, and no call in it."""
+        running = self.running
+        return self.has_loop and (running is None or not running.number or running.stop is not None)
+
+    def _may_end(self, frame: FrameType | None) -> bool:
+        """Whether the main thread may be told now that the domain ends."""
+        fits = frame is None or self._delivery.fits(frame, frame.f_lasti, lasting=True)
+        return fits or time.monotonic() >= self.stop_until
+
     def _is_let_alone(self, number: int, frame: FrameType | None) -> bool:
         """Whether a call is not to be torn where it is; while it imports, for a while."""
         running = self.running
@@ -244,9 +272,12 @@ class MainThread:
             self._let_alone = (running.lane, number, now + IMPORT_S)
         return now < self._let_alone[2] or not self._delivery.fits(frame, frame.f_lasti)
 
-    def lost(self) -> None:
+    def lost(self, error: type[BaseException]) -> None:
         """The exception has come to nothing: the signal is to be repeated. On the main thread."""
-        self.wanted, self.told = self.told, None
+        if issubclass(error, StopRequested):
+            self.past_stop = False
+        else:
+            self.wanted, self.told = self.told, None
 
     def serves(self, lane: int) -> bool:
         """Whether the main thread serves this lane, and a signal can name a call on it. Any thread may ask."""
@@ -261,20 +292,27 @@ class MainThread:
         self.wanted = (lane, number)
 
     def insist(self) -> bool:
-        """Repeat the signal where a call is to be interrupted and still runs; False where that is done. Control thread.
+        """Repeat the signal where a call is to be interrupted and still runs, or the domain is to end and the main
+        thread does not know it; False where that is done. Control thread.
 
         The host's signal may come in the instant between Python's look for signals and a system call that then blocks,
         or to another thread of the process. It is tried first, because it needs no interpreter lock.
         """
         wanted, running = self.wanted, self.running
-        if wanted is None:
+        ends = self.stopping and not self.past_stop and not self._is_loops()
+        if wanted is None and not ends:
             return False
-        if wanted == self.told or running is None or running.lane != wanted[0] or running.number > wanted[1]:
+        if not ends and (
+            wanted == self.told or running is None or running.lane != wanted[0] or running.number > wanted[1]
+        ):
             self.wanted = None
             return False
         if sys.platform == "win32":
             raise NotImplementedError
-        signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+        try:
+            signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+        except OSError:
+            pass  # it is blocked there, and more of them wait than may
         return True
 
     def asked_for(self, lane: int) -> int:
@@ -289,17 +327,19 @@ class MainThread:
         return number
 
 
-def hear_lost(main: Callable[[], None], other: Callable[[], None]) -> None:
-    """Call `main` or `other`, on the thread that was to be interrupted, where a finalizer has swallowed that."""
+def hear_lost(main: Callable[[type[BaseException]], None], other: Callable[[], None]) -> None:
+    """Call `main` or `other`, on the thread that was to be interrupted, where a finalizer has swallowed that. `main`
+    is told what it was: the end of the domain is raised there alone."""
     before = sys.unraisablehook
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
-        if not issubclass(unraisable.exc_type, Interrupted):
-            before(unraisable)
-        elif threading.current_thread() is threading.main_thread():
-            main()
-        else:
+        here = threading.current_thread() is threading.main_thread()
+        if here and issubclass(unraisable.exc_type, Interrupted | StopRequested):
+            main(unraisable.exc_type)
+        elif issubclass(unraisable.exc_type, Interrupted):
             other()
+        else:
+            before(unraisable)
 
     sys.unraisablehook = hook
 

@@ -1,0 +1,127 @@
+"""Code of the user's that computes in Python is reached on every way on which a guest calls it: the frames are real.
+
+By design not reached: a coroutine, which its loop cancels where it waits; a finalizer, in which an exception goes
+nowhere; the handlers of `Unloading`, which the time for a stop bounds; what runs in the host.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloister
+from cloister.domain.domain import Domain
+from cloister.report import Reason
+from tests.domain.journal import wait_until
+
+MODULES = Path(__file__).parent.parent / "modules"
+JOIN_S = 30.0
+LIMIT_S = 0.2
+
+Way = Callable[[Domain, str], Any]
+
+
+@pytest.fixture
+def domain() -> Iterator[Domain]:
+    """A domain that finds the modules of the tests."""
+    with Domain("reached", setup=cloister.Setup(path=[MODULES]), echo=False) as made:
+        made.wait_ready(JOIN_S)
+        yield made
+
+
+def _enter(domain: Domain, mark: str) -> None:
+    with domain.create("spinning:Object", mark):
+        pass
+
+
+WAYS: dict[str, Way] = {
+    "call": lambda domain, mark: domain.call("spinning:spin", mark),
+    "map": lambda domain, mark: list(domain.map("spinning:spin", [mark])),
+    "create": lambda domain, mark: domain.create("spinning:Made", mark),
+    "handle": lambda domain, mark: domain.create_handle("spinning:Made", mark),
+    "method": lambda domain, mark: domain.create("spinning:Object", mark).method(),
+    "called": lambda domain, mark: domain.create("spinning:Object", mark)(),
+    "property": lambda domain, mark: domain.create("spinning:Object", mark).value,
+    "length": lambda domain, mark: len(domain.create("spinning:Object", mark)),
+    "context": _enter,
+    "generator": lambda domain, mark: list(domain.call("spinning:stream", mark)),
+    "exec": lambda domain, mark: domain.exec(f"import spinning\nspinning.spin({mark!r})"),
+    "eval": lambda domain, mark: domain.eval(f"__import__('spinning').spin({mark!r})"),
+    "module": lambda domain, mark: domain.run_module("spinning", [mark]),
+    "path": lambda domain, mark: domain.run_path(str(MODULES / "spinning.py"), [mark]),
+    "nested": lambda domain, mark: domain.call("spinning:ask", lambda: domain.call("spinning:spin", mark)),
+}
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+def test_code_is_reached(domain: Domain, way: str, tmp_path: Path) -> None:
+    """A call whose caller waits no more ends, whichever way leads to the code."""
+    mark = tmp_path / "mark"
+    while not mark.exists():  # it may not have begun in time
+        with pytest.raises(cloister.CallTimeout), cloister.timeout(LIMIT_S):
+            WAYS[way](domain, str(mark))
+    wait_until(Path(f"{mark}.over").exists, JOIN_S)
+
+
+def test_a_submitted_call_is_reached(domain: Domain, tmp_path: Path) -> None:
+    """So does one that is cancelled on a thread of the pool in a domain."""
+    mark = tmp_path / "mark"
+    future = domain.submit("spinning:spin", str(mark))
+    wait_until(mark.exists, JOIN_S)
+    future.cancel()
+    wait_until(Path(f"{mark}.over").exists, JOIN_S)
+
+
+@pytest.mark.parametrize("way", ["submit", "map"])
+def test_a_task_of_a_pool_is_reached(way: str, tmp_path: Path) -> None:
+    """So does a task, and a chunk of a map, of a pool that kills nobody; its worker does the next one."""
+    mark = tmp_path / "mark"
+    setup = cloister.Setup(path=[MODULES])
+    with cloister.DomainPoolExecutor(1, kill_after=None, setup=setup, echo=False) as pool:
+        worker = pool.submit(os.getpid).result(JOIN_S)
+        if way == "submit":
+            future = pool.submit("spinning:spin", str(mark))
+            wait_until(mark.exists, JOIN_S)
+            future.cancel()
+        else:
+            results = pool.map("spinning:spin", [str(mark)] * 2, [None] * 2, chunksize=2)
+            wait_until(mark.exists, JOIN_S)
+            results.close()  # type: ignore[attr-defined]  # as the iterators of `Executor.map`
+        wait_until(Path(f"{mark}.over").exists, JOIN_S)
+        assert pool.submit(os.getpid).result(JOIN_S) == worker
+
+
+def test_a_chunk_of_a_function_in_c_is_reached() -> None:
+    """A chunk is given up between two of its items, where no code of the user's runs in Python."""
+    with cloister.DomainPoolExecutor(1, kill_after=None, echo=False) as pool:
+        worker = pool.submit(os.getpid).result(JOIN_S)
+        results = pool.map(math.factorial, [2_000] * 1_000_000, chunksize=1_000_000)
+        next(results)
+        results.close()  # type: ignore[attr-defined]  # as the iterators of `Executor.map`
+        assert pool.submit(os.getpid).result(JOIN_S) == worker
+
+
+@pytest.mark.parametrize(("seconds", "timeout"), [(0.5, 30.0), (60.0, 2.0)])
+def test_a_stop_in_a_finalizer_is_not_lost(seconds: float, timeout: float, tmp_path: Path) -> None:
+    """A domain that is unloaded while its main thread runs a finalizer ends in order, when that is over or takes too
+    long, and its exit hooks run."""
+    mark, hook = tmp_path / "mark", tmp_path / "hook"
+
+    def call() -> None:
+        with pytest.raises(cloister.DomainUnloaded):
+            domain.call("spinning:spin_after_finalizer", str(mark), seconds, str(hook))
+
+    with Domain("slow", setup=cloister.Setup(path=[MODULES]), stop_timeout=timeout, echo=False) as domain:
+        domain.wait_ready(JOIN_S)
+        work = threading.Thread(target=call)
+        work.start()
+        wait_until(mark.exists, JOIN_S)
+    work.join(JOIN_S)
+    assert domain.report is not None
+    assert (domain.report.reason, hook.exists()) == (Reason.UNLOADED, True)

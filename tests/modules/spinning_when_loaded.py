@@ -1,0 +1,9 @@
+"""A module that never gets loaded. Its file says where to say so."""
+
+from __future__ import annotations
+
+import os
+
+import spinning
+
+spinning.spin(os.environ["SPINNING_MARK"])
