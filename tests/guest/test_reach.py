@@ -6,17 +6,20 @@ nowhere; the handlers of `Unloading`, which the time for a stop bounds; what run
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cloister
 from cloister.domain.domain import Domain
+from cloister.guest.interrupts import Interrupted
+from cloister.guest.tasks import Tasks
+from cloister.objects import targets
 from cloister.report import Reason
 from tests.domain.journal import wait_until
 
@@ -97,14 +100,22 @@ def test_a_task_of_a_pool_is_reached(way: str, tmp_path: Path) -> None:
         assert pool.submit(os.getpid).result(JOIN_S) == worker
 
 
-def test_a_chunk_of_a_function_in_c_is_reached() -> None:
-    """A chunk is given up between two of its items, where no code of the user's runs in Python."""
-    with cloister.DomainPoolExecutor(1, kill_after=None, echo=False) as pool:
-        worker = pool.submit(os.getpid).result(JOIN_S)
-        results = pool.map(math.factorial, [2_000] * 1_000_000, chunksize=1_000_000)
-        next(results)
-        results.close()  # type: ignore[attr-defined]  # as the iterators of `Executor.map`
-        assert pool.submit(os.getpid).result(JOIN_S) == worker
+def test_a_chunk_ends_where_it_tells_its_results() -> None:
+    """A chunk that is given up ends with its next results: whoever looks at its thread may see it wait there alone."""
+    me = SimpleNamespace(number=7, unwanted=0)
+    told: list[Any] = []
+
+    def tell(part: Any, last: bool) -> None:
+        told.append(part)
+        me.unwanted = 7
+
+    tasks = Tasks()
+    tasks.peer = SimpleNamespace(  # type: ignore[assignment]  # all of it that is used
+        page=None, serving_here=(0, 7), teller=lambda: tell, describe=repr, runs_here=lambda: me
+    )
+    with pytest.raises(Interrupted):
+        tasks.chunk(targets.to_plain("math:sqrt"), [[4.0] * 1000])
+    assert told == [[0, [2.0], {}]]
 
 
 @pytest.mark.parametrize(("seconds", "timeout"), [(0.5, 30.0), (60.0, 2.0)])

@@ -99,7 +99,6 @@ the guest that is not in `_OWN`."""
 _GUEST: Final = os.path.join(_ROOT, "guest", "")
 _RUNS_USERS: Final = {Coroutines.run.__code__, guarded.__code__}
 """What runs coroutines of the user's, in a file of `_OWN`."""
-_TASKS: Final = os.path.join(_ROOT, "guest", "tasks.py")
 _PROGRAMS: Final = tuple(os.path.join(_ROOT, name, "") for name in ("cli", "integrations"))
 """How the names of those begin that use the library as a user's program does; the demo's modules are among them."""
 _THREADING: Final = _file_of(threading.Event.set)
@@ -196,8 +195,6 @@ def _is_at_work(frame: FrameType, at: int) -> bool:
     code = frame.f_code
     if code.co_filename in _GUARDS:
         return code is not threading.Condition.wait.__code__ or at not in _waiting_at()
-    if code.co_filename == _TASKS and code.co_name in ("task", "chunk"):
-        return False  # it calls a function in C; what it tells, it tells in other frames
     outer: FrameType | None = frame
     ours = foreign = False
     while outer is not None:
