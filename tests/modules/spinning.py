@@ -11,8 +11,8 @@ from pathlib import Path
 
 def spin(mark: str, _: object = None) -> None:
     """Say through a file that it has begun, and through another one that it is over."""
-    Path(mark).touch()
     try:
+        Path(mark).touch()
         while True:
             pass
     finally:
