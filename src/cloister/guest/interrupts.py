@@ -299,14 +299,12 @@ class MainThread:
         or to another thread of the process. It is tried first, because it needs no interpreter lock.
         """
         wanted, running = self.wanted, self.running
-        ends = self.stopping and not self.past_stop and not self._is_loops()
-        if wanted is None and not ends:
-            return False
-        if not ends and (
-            wanted == self.told or running is None or running.lane != wanted[0] or running.number > wanted[1]
-        ):
-            self.wanted = None
-            return False
+        if not (self.stopping and not self.past_stop and not self._is_loops()):
+            if wanted is None:
+                return False
+            if wanted == self.told or running is None or running.lane != wanted[0] or running.number > wanted[1]:
+                self.wanted = None
+                return False
         if sys.platform == "win32":
             raise NotImplementedError
         try:
