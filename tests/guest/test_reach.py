@@ -126,13 +126,13 @@ def test_a_stop_in_a_finalizer_is_not_lost(seconds: float, timeout: float, tmp_p
 
     def call() -> None:
         with pytest.raises(cloister.DomainUnloaded):
-            domain.call("spinning:spin_after_finalizer", str(mark), seconds, str(hook))
+            slow.call("spinning:spin_after_finalizer", str(mark), seconds, str(hook))
 
-    with Domain("slow", setup=cloister.Setup(path=[MODULES]), stop_timeout=timeout, echo=False) as domain:
-        domain.wait_ready(JOIN_S)
+    with Domain("slow", setup=cloister.Setup(path=[MODULES]), stop_timeout=timeout, echo=False) as slow:
+        slow.wait_ready(JOIN_S)
         work = threading.Thread(target=call)
         work.start()
         wait_until(mark.exists, JOIN_S)
     work.join(JOIN_S)
-    assert domain.report is not None
-    assert (domain.report.reason, hook.exists()) == (Reason.UNLOADED, True)
+    assert slow.report is not None
+    assert (slow.report.reason, hook.exists()) == (Reason.UNLOADED, True)

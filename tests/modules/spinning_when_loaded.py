@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 
-import spinning
-
-spinning.spin(os.environ["SPINNING_MARK"])
+importlib.import_module("spinning").spin(os.environ["SPINNING_MARK"])
