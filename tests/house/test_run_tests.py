@@ -69,6 +69,7 @@ def ground():
 def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The names of the tool, for a checkout that has nothing but a test file."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # this may be one; the runs that are begun here are none
     for folder in ("src", "tests/modules"):
         (tmp_path / folder).mkdir(parents=True)
     lines = ["[pytest]", f"pythonpath = {ROOT}", "addopts = -p tests.running", "cache_dir = .cache/pytest"]
