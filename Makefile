@@ -7,7 +7,7 @@ KILLS ?= 1000
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test check format bench bench-quick fuzz soak docs clean
+.PHONY: help environment demo test test-pythons check format bench bench-quick fuzz soak docs clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

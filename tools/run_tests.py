@@ -1,10 +1,13 @@
-"""Run the suite: what belongs to the library on the newest Python, with coverage; its core on the others.
+"""Run the suite once, each test on one Python; or its core on the Pythons that are left.
 
-What does not depend on the version of Python (house, documents, programs) runs on the first one, which has the tools
-for it. Where there is one Python only, it runs everything. A run in which nothing happens any more is ended, with the
-stack of each thread. Not here: how environments are made; that is environment.py. The last thing printed is a summary.
+The tests of the library run on the newest Python, with coverage. What does not depend on the version (house, documents,
+programs) runs on the first one, which has the tools for it. Where there is one only, it runs everything. A run in which
+nothing happens any more is ended, with the stack of each thread. Not here: how environments are made; that is
+environment.py. The last thing printed is a summary.
 
-    python3 tools/run_tests.py [arguments of pytest]     with arguments: the first Python only, and no floor
+    python3 tools/run_tests.py                           each test once
+    python3 tools/run_tests.py --others                  the core, on each Python that has not run it there
+    python3 tools/run_tests.py [arguments of pytest]     the first Python only, and no floor
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,11 +65,11 @@ LOOK_S, STACKS_S = 1, 1
 CACHE = CHECKOUT / ".cache"
 
 
-def run_everything() -> int:
-    """Run the suite on each Python. Return 0 when all of them passed, otherwise 1."""
+def run_everything(run: Callable[[], int]) -> int:
+    """Run the whole or the others. Return 0 when all tests passed, otherwise 1."""
     shutil.rmtree(_place(), ignore_errors=True)  # of another process with this number
     try:
-        return _everywhere()
+        return run()
     finally:
         shutil.rmtree(_place(), ignore_errors=True)
 
@@ -75,41 +79,48 @@ def _place() -> Path:
     return CACHE / "runs" / str(os.getpid())
 
 
-def _everywhere() -> int:
-    begun = time.monotonic()
-    main = main_environment()
-    others = other_pythons()
-    found = {version: python for version, python in others.items() if python is not None}
-    for version in others.keys() - found.keys():
-        print(f"\nPython {_name(version)} is not on this machine; the suite is not run on it.", flush=True)
-    # Coverage is cheap on the newest Python. The first one is not in `others`.
-    newest = max(found, default=None)
-    if newest is not None and newest < _version(main):
-        newest = None
-    oldest = min(found, default=None)
+def whole() -> int:
+    """Run each test, on one Python."""
+    main, found, newest = _pythons()
     suite = _Suite()
     if newest is None:
         suite.run("", main, COVERED)
-    else:
-        suite.run("", main, [*COVERED, *PROGRAMS])
+        return suite.told(_report(main))
+    suite.run("", main, [*COVERED, *PROGRAMS])
+    interpreter = other_environment(newest, found[newest])
+    name = f"Python {_name(newest)}"
+    print(f"\n{name}, {found[newest]}:", flush=True)
+    suite.run(f"{name}: ", interpreter, [*COVERED, *LIBRARY])
+    return suite.told(_report(interpreter))
+
+
+def others() -> int:
+    """Run the core on the Pythons on which the library was not tested: all of it on the oldest one."""
+    main, found, newest = _pythons()
+    for version in other_pythons().keys() - found.keys():
+        print(f"\nPython {_name(version)} is not on this machine; the suite is not run on it.", flush=True)
+    suite = _Suite()
+    if newest is not None:
         suite.run("", main, CORE)
-    reporter = main
+    oldest = min(found, default=None)
     for version, python in found.items():
-        name = f"Python {_name(version)}"
-        interpreter = other_environment(version, python)
-        print(f"\n{name}, {python}:", flush=True)
-        if version == newest:
-            suite.run(f"{name}: ", interpreter, [*COVERED, *LIBRARY])
-            reporter = interpreter
-        else:
-            suite.run(f"{name}: ", interpreter, CORE if newest is None and version == oldest else BETWEEN)
-    failed = max(suite.failed, _report(reporter))
-    print(f"\nAll of it took {time.monotonic() - begun:.0f} s.", flush=True)
-    if suite.again:
-        print(f"{len(suite.again)} test(s) FAILED FIRST and passed alone afterwards.", flush=True)
-        print("Each is a defect, here or in the library:")
-        print("\n".join(f"  {line}" for line in suite.again), flush=True)
-    return failed
+        if version != newest:
+            name = f"Python {_name(version)}"
+            print(f"\n{name}, {python}:", flush=True)
+            core = CORE if newest is None and version == oldest else BETWEEN
+            suite.run(f"{name}: ", other_environment(version, python), core)
+    return suite.told(0)
+
+
+def _pythons() -> tuple[Path, dict[tuple[int, int], str], tuple[int, int] | None]:
+    """The interpreter that `make` uses; the other Pythons of this machine; and which one the library is tested on.
+
+    That is the newest, for coverage is cheap there; None where it is the first one.
+    """
+    main = main_environment()
+    found = {version: python for version, python in other_pythons().items() if python is not None}
+    newest = max(found, default=None)
+    return main, found, None if newest is None or newest < _version(main) else newest
 
 
 class _Suite:
@@ -118,6 +129,16 @@ class _Suite:
     def __init__(self) -> None:
         self.failed = 0
         self.again: list[str] = []
+        self._begun = time.monotonic()
+
+    def told(self, uncovered: int) -> int:
+        """Say how long it took, and what passed in the end. Return 0 when nothing has failed, otherwise 1."""
+        print(f"\nAll of it took {time.monotonic() - self._begun:.0f} s.", flush=True)
+        if self.again:
+            print(f"{len(self.again)} test(s) FAILED FIRST and passed alone afterwards.", flush=True)
+            print("Each is a defect, here or in the library:")
+            print("\n".join(f"  {line}" for line in self.again), flush=True)
+        return max(self.failed, uncovered)
 
     def run(self, on: str, interpreter: Path, arguments: list[str]) -> None:
         """Run tests side by side, and what has failed once more, one after the other and without coverage.
@@ -267,7 +288,9 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
-        sys.exit(_one_run(sys.argv[1:]) if sys.argv[1:] else run_everything())
+        if sys.argv[1:] in ([], ["--others"]):
+            sys.exit(run_everything(others if sys.argv[1:] else whole))
+        sys.exit(_one_run(sys.argv[1:]))
     except EnvironmentFailed as error:
         sys.exit(f"tools/run_tests.py: {error}")
     except KeyboardInterrupt:
