@@ -165,6 +165,24 @@ def test_interruption_that_a_finalizer_swallows_is_repeated(start: Start) -> Non
         time.sleep(0.01)
 
 
+def test_interruption_that_was_put_off_reaches_native_code(start: Start) -> None:
+    """Where the signal comes at a moment that would tear something, and native code has the interpreter after it, the
+    host repeats it."""
+    domain = start()
+    domain.exec(
+        "from cloister.guest.delivery import Delivery\n"
+        "looks, fits = [], Delivery.fits\n"
+        "def put_off(self, *args, **options):\n"
+        "    looks.append(1)\n"
+        "    return len(looks) > 2 and fits(self, *args, **options)\n"
+        "Delivery.fits = put_off"
+    )
+    with pytest.raises(CallTimeout):
+        domain.with_options(timeout=0.1).call("errands:runaway_expression")
+    assert domain.with_options(timeout=JOIN_S).call("errands:thread_name") == "MainThread"
+    assert domain.eval("len(looks)") > 2
+
+
 def test_interrupted_call_cleans_up_once(start: Start) -> None:
     """A call that is told to stop runs its clean-up undisturbed, and only then is the nested time-out raised."""
     domain = start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +51,30 @@ def test_full_pipe_asks_to_be_pushed_again(lane: tuple[LaneEnd, LaneEnd]) -> Non
         out.push()
     heard += os.read(host.reader, 1 << 20)
     assert heard == b"".join(frames) + b"end"
+
+
+def test_what_another_thread_is_about_to_write_is_waited_for(lane: tuple[LaneEnd, LaneEnd]) -> None:
+    """`hand_on` returns when the pipe has what was put before, also where another thread has taken it to write it."""
+    host, guest = lane
+    out = Outgoing(guest.writer, lambda: None)
+    out.put([b"first"], more=True)
+    taken, go = threading.Event(), threading.Event()
+    line_up = out._line_up
+
+    def slowly() -> None:
+        line_up()
+        taken.set()
+        assert go.wait(30)
+
+    out._line_up = slowly  # type: ignore[method-assign]
+    writer = threading.Thread(target=out.push)
+    writer.start()
+    assert taken.wait(30)
+    assert (out.holds, out.has_some) == (False, True)
+    threading.Timer(0.02, go.set).start()
+    out.hand_on()
+    assert os.read(host.reader, 100) == b"first"
+    writer.join()
 
 
 def test_wake_is_heard_each_time_after_it_was_taken() -> None:

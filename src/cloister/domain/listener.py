@@ -140,6 +140,7 @@ class Listener:
                 life.peer.segments.dropped(body[0])
             case Kind.OVER:
                 lane, number = body
+                life.speaker.over(int(lane), int(number))
                 life.stops.over(int(lane), int(number))
             case Kind.WAIT:
                 number, *wait = body

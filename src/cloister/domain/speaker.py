@@ -7,7 +7,9 @@ told to nobody, without an error.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from cloister.domain.channel import Channel
 from cloister.errors import ProtocolError
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Speaker"]
 
+AGAIN_S: Final = 0.05
+"""How soon a signal is repeated, at first; each time after twice as long."""
+LAST_S: Final = 1.0
+"""With a pause as long as this it is repeated no more."""
+
 
 class Speaker:
     """Speaks to one guest."""
@@ -32,6 +39,8 @@ class Speaker:
         self._life = life
         self.page = page
         self.channel = Channel(life.process.control)
+        self._asked: set[tuple[int, int]] = set()
+        """Calls of the main thread that were told to stop and, for all that is known, still run."""
 
     def send(self, kind: Kind, *body: Any) -> None:
         """Send a message on the control channel. A guest that reads none ends for it."""
@@ -73,9 +82,28 @@ class Speaker:
         page = self.page
         if main and page is not None and lane < page.slots:
             page.cancels[2 * lane + 1] = number
-            self._life.process.signal(interrupts.INTERRUPT)
+            self._asked.add((lane, number))
+            self._signal(lane, number, AGAIN_S)
         # Also after a signal: where the main thread was held up, another one serves its lane.
         self.send(Kind.CANCEL, lane, number)
+
+    def _signal(self, lane: int, number: int, pause: float) -> None:
+        """Interrupt a call of the main thread, and again after a pause.
+
+        The signal may come where something would be torn. The guest repeats it then, unless what comes next holds the
+        interpreter lock.
+        """
+        if (lane, number) not in self._asked:
+            return
+        self._life.process.signal(interrupts.INTERRUPT)
+        if pause < LAST_S:
+            self._life.at(time.monotonic() + pause, partial(self._signal, lane, number, 2 * pause))
+        else:
+            self._asked.discard((lane, number))
+
+    def over(self, lane: int, number: int) -> None:
+        """A call that was told to stop is over."""
+        self._asked.discard((lane, number))
 
     def recall(self, lane: int, numbers: list[int]) -> None:
         """Ask for work back that has not begun, on the lane of a pool."""

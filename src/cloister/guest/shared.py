@@ -311,8 +311,8 @@ class SharedServing:
                 del self._running[number]
                 me.number = 0
                 return
-            if self._out.holds and (code := _code_of(call)) not in self._known:
-                self._out.push()  # it may be what ends this process: what was answered before is not lost with it
+            if self._out.has_some and (code := _code_of(call)) not in self._known:
+                self._out.hand_on()  # it may be what ends this process: what was answered before is not lost with it
                 if len(self._known) < MOST_KNOWN and code is not None:
                     self._known.add(code)
             context = copy_context()

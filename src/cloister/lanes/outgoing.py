@@ -27,6 +27,8 @@ WRITE_BYTES: Final = 64 * 1024
 """What short pieces are joined to; a pipe holds no more."""
 LOOK_MS: Final = 10
 """How often `flush` looks whether another thread has written."""
+HAND_ON_S: Final = 0.1
+"""How long `hand_on` waits for another thread. It holds the lock for a write that never waits."""
 
 
 class Outgoing:
@@ -62,6 +64,11 @@ class Outgoing:
         """Whether frames wait for the next `push`."""
         return bool(self._ready)
 
+    @property
+    def has_some(self) -> bool:
+        """Whether frames wait, or another thread is about to write some."""
+        return bool(self._ready) or self._writing.locked()
+
     def put(self, data: bytes | list[Buffer], more: bool = False) -> None:
         """Add a frame or a short answer, and write what the pipe takes. Never waits.
 
@@ -93,6 +100,13 @@ class Outgoing:
                 if self.stuck:
                     self._wake()
                 return
+
+    def hand_on(self) -> None:
+        """As `push`, and wait, for a moment at most, until another thread that writes has done so."""
+        self.push()
+        if self._writing.acquire(timeout=HAND_ON_S):
+            self._writing.release()
+            self.push()
 
     def flush(self) -> None:
         """Wait until the pipe has taken everything. Not on the loop's thread."""
