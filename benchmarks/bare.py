@@ -8,6 +8,7 @@ as cloister does. What cloister takes more is what these cost.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import struct
@@ -30,6 +31,8 @@ ROW = 128
 """Calls in one write."""
 AHEAD = 16
 """Chunks of a map that are on their way."""
+PIPE_BYTES = 1024 * 1024
+"""What a pipe holds; Linux gives anybody as much."""
 _head = struct.Struct("<I")
 
 
@@ -70,6 +73,8 @@ def _write(writer: int, data: bytes) -> None:
 def _child(name: str) -> Iterator[tuple[int, int, int]]:
     """A child that calls this function: where to read, where to write, its pid."""
     (their_reader, writer), (reader, their_writer) = os.pipe(), os.pipe()
+    for end in (writer, their_writer):  # what is on its way fits, so neither waits to write while the other one does
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     code = f"from {__name__} import serve; serve({their_reader}, {their_writer}, {name!r})"
     process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[their_reader, their_writer])
     os.close(their_reader)
