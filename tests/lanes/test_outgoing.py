@@ -66,7 +66,7 @@ def test_what_another_thread_is_about_to_write_is_waited_for(lane: tuple[LaneEnd
         taken.set()
         assert go.wait(30)
 
-    out._line_up = slowly  # type: ignore[method-assign]
+    out._line_up = slowly  # type: ignore[method-assign]  # it stops in the middle
     writer = threading.Thread(target=out.push)
     writer.start()
     assert taken.wait(30)
