@@ -26,8 +26,8 @@ FLOOR = "encode + dispatch"
 def run() -> Iterator[Table]:
     """One table for each number of workers, and one for a task alone."""
     for workers in (1, 2):
-        yield _table(f"Pool of {workers}: one of {MANY:,} tasks that are submitted in a row", workers, _in_a_row, MANY)
-    yield _table("Pool of 1: one task, submitted and waited for", 1, _alone, ALONE)
+        yield _table(f"Pool: one of {MANY:,} tasks in a row, workers: {workers}", workers, _in_a_row, MANY)
+    yield _table("Pool: one task, submitted and waited for, workers: 1", 1, _alone, ALONE)
 
 
 def _table(title: str, workers: int, measuring: Callable[..., Any], count: int) -> Table:
