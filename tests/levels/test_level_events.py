@@ -106,6 +106,7 @@ def test_loaded_modules_are_told_where_it_was_asked_for(make: Make) -> None:
     domain = make(on={events.ModuleLoaded: seen.write, events.Exited: seen.write})
     domain.load("numbers_apart")
     domain.load("numbers_apart")
+    wait_until(lambda: seen.of(events.ModuleLoaded), 30)  # else it is told to who comes now, too
     domain.on(events.ModuleLoaded, late.write)
     domain.call("happenings:in_thread", "partings")
     domain.unload()

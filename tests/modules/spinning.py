@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +13,11 @@ from pathlib import Path
 def spin(mark: str, _: object = None) -> None:
     """Say through a file that it has begun, and through another one that it is over."""
     try:
-        Path(mark).touch()
+        os.mkdir(mark)  # a file may be left open by an interruption
         while True:
             pass
     finally:
-        Path(mark + ".over").touch()
+        os.mkdir(mark + ".over")
 
 
 def ask(call: Callable[[], object]) -> None:

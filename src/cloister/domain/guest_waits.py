@@ -66,10 +66,11 @@ class GuestWaits:
             return
         strand, what = int(wait[0]), wait[2]
         self._spent += 1
-        if len(self._waits) >= MAX_WAITS or len(wait[1]) > MAX_HOLDERS or not self._has(strand):
+        too_many = len(wait[1]) > MAX_HOLDERS
+        holders = [] if too_many else [int(holder) for holder in wait[1]]
+        if too_many or len(self._waits) >= MAX_WAITS or not self._has(strand):
             self._forget(number)
             return
-        holders = [int(holder) for holder in wait[1]]
         name = what[:MAX_NAME] if isinstance(what, str) else f"synchronized turn {int(what)} (one at a time)"
         send = self._life.speaker.send
         told = self._waits[number] = waits.FarWait(
