@@ -1,8 +1,9 @@
 """The answers of a shared lane: made by whoever has run the call, and sent together where more of them follow.
 
-While further calls wait, the answers of short ones leave together, in common frames: after `HOLD_NS` at the latest, or
-when a call takes long and who stands by looks, or before one runs code that did not run before (`shared`). So what the
-end of this process can take along are answers that were made within the last `HOLD_NS`. Any thread may enter.
+While further calls wait, the answers of short ones leave together, in common frames: with the first one that is made
+`HOLD_NS` after them, or when a call takes long and who stands by looks, some milliseconds later, or before one runs
+code that did not run before (`shared`). So what the end of this process can take along are answers of the last
+milliseconds, and only by a call of code that had run before. Any thread may enter.
 
 Encoding may run code of the user's, which may call the host and take long, so it holds no lock: each answer is encoded
 with a codec that nobody else has at that moment. A type is described once by each codec, and a codec is given back only
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Answers"]
 
 HOLD_NS: Final = 100_000
-"""How long the answer of a call may wait for those of the next ones."""
+"""How long the answer of a call may wait for those of the next ones, where these are short."""
 
 _clock = time.monotonic_ns
 
