@@ -16,6 +16,7 @@ import pytest
 
 import cloister
 from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed
+from tests.domain.journal import wait_until
 
 Make = Callable[..., cloister.DomainPoolExecutor]
 Pool = cloister.DomainPoolExecutor
@@ -96,7 +97,7 @@ def test_each_task_is_begun_once_and_the_deadly_ones_alone_fail(make_pool: Make,
 
 
 def test_cancelled_task_that_was_given_ahead_never_begins(make_pool: Make, marks: Path) -> None:
-    """`cancel` of a task that its worker has got and not begun: it never begins, and the one before it goes on."""
+    """`cancel` of a task that its worker has got: once the worker knows, it never begins; the one before it goes on."""
     pool = make_pool(1, kill_after=None)
     warm(pool)
     gate = Gate(pool)
@@ -104,6 +105,7 @@ def test_cancelled_task_that_was_given_ahead_never_begins(make_pool: Make, marks
     assert sent_behind(pool)
     cancelled = [future.cancel() for future in futures[::2]]
     assert cancelled == [True] * 4
+    wait_until(lambda: not any(work.future in futures[::2] for work in sent_behind(pool)), PATIENCE_S)
     gate.open()
     assert pool.submit(pow, 2, 2).result(PATIENCE_S) == 4
     assert [int(number) for number in marks.read_text().split()] == [1, 3, 5, 7]
