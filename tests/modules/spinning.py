@@ -25,11 +25,6 @@ def ask(call: Callable[[], object]) -> None:
     call()
 
 
-async def spin_later(mark: str) -> None:
-    """As `spin`, in a coroutine."""
-    spin(mark)
-
-
 class Made:
     """An object that never gets ready."""
 

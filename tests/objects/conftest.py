@@ -21,6 +21,15 @@ def setup() -> cloister.Setup:
     return cloister.Setup(path=[MODULES])
 
 
+@pytest.fixture
+def own_domain(setup: cloister.Setup) -> Iterator[cloister.Domain]:
+    """A domain of one test alone, which can take shared memory."""
+    with cloister.Domain("own", setup=setup) as made:
+        made.wait_ready(30)
+        wait_until(lambda: made._life.peer.segments._able)
+        yield made
+
+
 @pytest.fixture(scope="module", params=["whole", "byte by byte"])
 def domain(setup: cloister.Setup, request: pytest.FixtureRequest) -> Iterator[cloister.Domain]:
     """A domain that the tests of one module share; it must be usable after each of them.

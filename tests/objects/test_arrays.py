@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,12 +27,9 @@ LENGTH = MIB // 8
 
 
 @pytest.fixture
-def domain(setup: cloister.Setup) -> Iterator[cloister.Domain]:
-    """A domain of each test's own, so that what it maps ends with the test."""
-    with cloister.Domain("arrays", setup=setup) as made:
-        made.wait_ready(30)
-        wait_until(lambda: made._life.peer.segments._able)
-        yield made
+def domain(own_domain: cloister.Domain) -> cloister.Domain:
+    """One of each test's own, so that what it maps ends with the test."""
+    return own_domain
 
 
 @pytest.fixture

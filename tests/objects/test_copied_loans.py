@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from cloister.objects import buffers
 from cloister.pipes import segments
 from cloister.report import Reason
 from cloister.wire.scalars import admit
-from tests.objects.conftest import wait_until
 
 np = pytest.importorskip("numpy")
 pytestmark = pytest.mark.skipif(not segments.AVAILABLE, reason="this platform has no segments")
@@ -26,12 +24,9 @@ LENGTH = MIB // 8
 
 
 @pytest.fixture
-def domain(setup: cloister.Setup) -> Iterator[cloister.Domain]:
-    """A domain of each test's own, so that what it maps ends with the test."""
-    with cloister.Domain("copied", setup=setup) as made:
-        made.wait_ready(30)
-        wait_until(lambda: made._life.peer.segments._able)
-        yield made
+def domain(own_domain: cloister.Domain) -> cloister.Domain:
+    """One of each test's own, so that what it maps ends with the test."""
+    return own_domain
 
 
 def filled(length: int = LENGTH) -> Any:

@@ -7,7 +7,7 @@ import dataclasses
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,12 +27,9 @@ LENGTH = MIB // 8
 
 
 @pytest.fixture
-def domain(setup: cloister.Setup) -> Iterator[cloister.Domain]:
-    """A domain of each test's own, so that what it maps ends with the test."""
-    with cloister.Domain("large", setup=setup) as made:
-        made.wait_ready(30)
-        wait_until(lambda: made._life.peer.segments._able)
-        yield made
+def domain(own_domain: cloister.Domain) -> cloister.Domain:
+    """One of each test's own, so that what it maps ends with the test."""
+    return own_domain
 
 
 def numbers(first: float = 0.0, length: int = LENGTH) -> Any:
