@@ -147,7 +147,7 @@ class LoopThreads(GuestThreads):
             return
         lane = LoopCallLane(loop, peer.converse(), self, peer)
         self._loop_lanes.add(lane)
-        lane.attach(host, peer.new_number())
+        lane.attach(host, peer.lanes.new_number())
         life.speaker.hand_over(lane.number, Role.GUEST, ticket, guest)
 
     def close(self) -> None:

@@ -244,7 +244,7 @@ class LoopPeer(GuestPeer):
             unopened = error
             lane.fail(lambda: unopened)
             return
-        number = self.new_number()
+        number = self.lanes.new_number()
         lane.open(host, number)
         life.speaker.hand_over(number, Role.SHARED, 0, guest)
 

@@ -56,7 +56,7 @@ class Guard:
 
     def _take(self, now: float, cpu_seconds: float, running: list[tuple[int, int]]) -> None:
         life = self._life
-        silent = self.vitals.beat(now, cpu_seconds, running, life.peer.outstanding())
+        silent = self.vitals.beat(now, cpu_seconds, running, life.peer.lanes.outstanding())
         if silent is not None and self._told:
             life.tell(events.Responsive(life.name, life.process.pid, silent))
         self._told = False

@@ -5,7 +5,8 @@ served by the guest's main thread; `submit`, `map` and their like share one lane
 lanes and nothing else, and an outermost call takes one for as long as it lasts; with a limit of 1 that is always the
 main thread's.
 
-Any thread may call. The state of the domain is in `life`; who has which of a limited number of lanes is in `lane_rack`.
+Any thread may call. The state of the domain is in `life`; what is open, and its end, in `open_lanes`; who has which of
+a limited number of lanes in `lane_rack`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import sys
 import threading
 import time
 import weakref
-from collections import deque
 from functools import partial
 from sys import modules
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from cloister.domain import broken_lanes
 from cloister.domain.crew import Crew
 from cloister.domain.guest_segments import GuestSegments
 from cloister.domain.lane_rack import LaneRack
+from cloister.domain.open_lanes import OpenLanes
 from cloister.domain.sizes import bytes_of
 from cloister.domain.submitted import Submitted
 from cloister.domain.uninterrupted import uninterrupted
@@ -53,10 +54,6 @@ if TYPE_CHECKING:
     from cloister.pipes.page import Page
 
 __all__ = ["GuestPeer"]
-
-RESERVED_LANES = 1024
-"""Lanes that have a slot in the shared page; their numbers are used again, the longest unused first."""
-
 
 HURRY_S = 0.01
 """How soon the guest is told of a stream that was dropped, with all others that are until then."""
@@ -100,12 +97,7 @@ class GuestPeer(Peer):
         self._page = page
         self._per_thread = _PerThread()
         self._lock = threading.RLock()  # a finalizer may run and call while it is held
-        self._lanes: weakref.WeakSet[CallLane] = weakref.WeakSet()
-        self._numbers: deque[int] = deque()
-        self._next_number = 1
-        self._shared: list[SharedLane] = []
-        """The shared lane, and beside it those for what a finalizer or a signal handler submits in the middle of a
-        `submit`: it may wait for the answer, and the first lane could not go on before."""
+        self.lanes = OpenLanes()
         self._work: SharedLane | None = None
         """That of a pool's worker; nothing else goes there."""
         self._rack: LaneRack | None = None
@@ -302,7 +294,7 @@ class GuestPeer(Peer):
     def _open_lane(self) -> CallLane:
         host, guest = lane_pair()
         with self._lock:
-            lane = self._lane(self._number(), host)
+            lane = self._lane(self.lanes.new_number(), host)
             role = Role.CALL
             mine = weakref.ref(lane)
             while role is Role.CALL:
@@ -322,22 +314,15 @@ class GuestPeer(Peer):
         if page is not None and number < page.slots:
             page.cancels[2 * number + 1] = 0  # what was said of an earlier lane of this number
         lane = CallLane(end, self.converse(), self, number, page)
-        self._lanes.add(lane)
-        weakref.finalize(lane, self._numbers.append, number).atexit = False
+        self.lanes.add(lane)
         return lane
 
-    def _number(self) -> int:
-        if self._next_number >= RESERVED_LANES and self._numbers:
-            return self._numbers.popleft()
-        number, self._next_number = self._next_number, self._next_number + 1
-        return number
-
     def _shared_lane(self) -> SharedLane:
-        for shared in self._shared:
+        for shared in self.lanes.shared:
             if shared is not self._work and not shared.busy_here:
                 return shared
         self.life.wait_ready(calling.deadline.get())
-        return uninterrupted(partial(self._open_shared, len(self._shared), Role.SHARED))
+        return uninterrupted(partial(self._open_shared, len(self.lanes.shared), Role.SHARED))
 
     def work_lane(self) -> SharedLane:
         """The lane on which this domain, a worker of a pool, gets its work. Opened before any other, once."""
@@ -347,10 +332,10 @@ class GuestPeer(Peer):
     def _open_shared(self, known: int, role: Role) -> SharedLane:
         """Open one more shared lane, unless another thread has done so since there were so many."""
         with self._lock:
-            if len(self._shared) > known:
-                return self._shared[-1]
+            if len(self.lanes.shared) > known:
+                return self.lanes.shared[-1]
             host, guest = lane_pair(SHARED_PIPE_BYTES)
-            number = self._number()
+            number = self.lanes.new_number()
             hearing, saying, _ = self.shared_codecs()
             try:
                 shared = SharedLane(
@@ -366,7 +351,7 @@ class GuestPeer(Peer):
                 host.close()
                 guest.close()
                 raise
-            self._shared.append(shared)
+            self.lanes.shared.append(shared)
             self.life.speaker.hand_over(number, role, 0, guest)
             return shared
 
@@ -392,58 +377,30 @@ class GuestPeer(Peer):
             lane.watched = True
             return lane
 
-    def new_number(self) -> int:
-        """A number for a lane."""
-        with self._lock:
-            return self._number()
-
     # -- what is known, and the end ----------------------------------------------------------------------------------
 
     def calls(self) -> tuple[str, ...]:
         """The names of the calls that this program waits for at this moment."""
-        named = tuple(name for lane in self._every_lane() for name in (list(lane.calling) or lane.lost))
-        return (*named, *(name for shared in list(self._shared) for name in shared.waiting))
+        return self.lanes.calls()
 
     def has_strand(self, strand: int) -> bool:
         """Whether a strand has a call open in the guest, or belongs to a thread of its own that has called."""
-        lanes = (lane for lane in self._every_lane() if lane.watched or lane.conversation.waiting)
-        return any((lane.strand or lane.logical) == strand for lane in lanes) or any(
-            shared.has_strand(strand) for shared in list(self._shared)
-        )
-
-    def outstanding(self) -> list[tuple[int, int]]:
-        """(lane, number) of each call that a thread of this program waits for; of nested ones the innermost."""
-        return [(lane.number, number) for lane in self._every_lane() for number in lane.conversation.waiting[-1:]]
+        return self.lanes.has_strand(strand)
 
     def end(self, error: Callable[[], BaseException]) -> None:
         """Break every lane: whoever waits, or calls later, gets `error()`."""
         self._first = self._page = None
         if self._rack is not None:
             self._rack.close()
-        for lane in self._every_lane():
-            lane.break_with(error)
-        for shared in list(self._shared):
-            shared.close()
-
-    def _every_lane(self) -> list[CallLane]:
-        """The call lanes. Without the lock: whoever has it may run a finalizer that waits for the domain."""
-        while True:
-            try:
-                return list(self._lanes)
-            except RuntimeError:  # one more was opened meanwhile
-                continue
+        self.lanes.end(error)
 
     def disown(self, error: Callable[[], BaseException]) -> None:
         """This is a forked child: close every descriptor that it inherited; every later use raises `error()`."""
         self._lock = threading.RLock()
-        lanes = self._every_lane()
-        self._first = None
         if self._rack is not None:
             self._rack.disown()
-        for lane in lanes:
-            lane.disown(error)
-        for shared in self._shared:
-            shared.disown()
+        self.lanes.disown(error)
+        self._first = None
 
     def interrupt_main(self) -> None:
         """Interrupt the call that the guest's main thread serves, if it serves one."""

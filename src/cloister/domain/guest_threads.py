@@ -71,7 +71,7 @@ class GuestThreads:
             _log.error("domain %r: a thread of its own can't call this program: %s", life.name, error)
             life.speaker.send(Kind.NO_LANE, ticket, f"the host has no lane for this thread: {error}")
             return
-        number = life.peer.new_number()
+        number = life.peer.lanes.new_number()
         if role is Role.GUEST_SHARED:
             self._shared.add(GuestShared(life, self._crew, host, self._shared.discard, self.run_shared))
             life.speaker.hand_over(number, role, ticket, guest)
