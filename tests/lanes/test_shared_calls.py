@@ -15,7 +15,7 @@ import pytest
 import cloister
 from cloister import calling
 from cloister.domain import channel
-from cloister.domain.guest_peer import GuestPeer
+from cloister.domain.open_lanes import OpenLanes
 from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed, DomainUnloaded, MarshalError
 from cloister.guest.shared import MAX_THREADS
 from cloister.lanes import sending, shared_lane
@@ -409,20 +409,20 @@ def test_finalizer_that_gets_the_main_thread_leaves_another_one_for_the_lane_tha
 ) -> None:
     """Two lanes never wait for the guest's main thread, where a finalizer calls while it is decided which gets it."""
     domain = start()
-    original = GuestPeer._number
+    original = OpenLanes.new_number
     names: list[str] = []
 
     def ask() -> None:
         names.append(domain.eval("__import__('threading').current_thread().name"))
 
-    def interrupted(self: GuestPeer) -> int:
-        monkeypatch.setattr(GuestPeer, "_number", original)
+    def interrupted(self: OpenLanes) -> int:
+        monkeypatch.setattr(OpenLanes, "new_number", original)
         ask()
         return original(self)
 
     for disturbed in (False, True):  # the lane of the first thread has the main thread, and gives it back
         if disturbed:
-            monkeypatch.setattr(GuestPeer, "_number", interrupted)
+            monkeypatch.setattr(OpenLanes, "new_number", interrupted)
         worker = threading.Thread(target=ask, daemon=True)
         worker.start()
         worker.join(JOIN_S)
