@@ -261,7 +261,7 @@ class LoopThreads(GuestThreads):
 
     def interrupt(self, call: LoopCall, told: Callable[[CallTimeout], None] | None) -> None:
         """Tell the guest to stop a nested call."""
-        self._peer._interrupt_shared(call, told)
+        self._peer.shared.interrupt(call, told)
 
     def unheard(self, name: str, error: BaseException) -> None:
         """A one-way call of the guest's can't be read here."""

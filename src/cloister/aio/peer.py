@@ -218,7 +218,7 @@ class LoopPeer(GuestPeer):
             raise life.error()
         hearing, saying, _ = self.shared_codecs()
         lane = LoopShared(
-            loop, (hearing, saying), self.rebuild, self._interrupt_shared, lambda cause: self.lane_over(lane, cause)
+            loop, (hearing, saying), self.rebuild, self.shared.interrupt, lambda cause: self.lane_over(lane, cause)
         )
         with self._lock:
             for other in [each for each in self._loops if each.is_closed()]:

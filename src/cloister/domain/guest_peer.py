@@ -5,8 +5,8 @@ served by the guest's main thread; `submit`, `map` and their like share one lane
 lanes and nothing else, and an outermost call takes one for as long as it lasts; with a limit of 1 that is always the
 main thread's.
 
-Any thread may call. The state of the domain is in `life`; what is open, and its end, in `open_lanes`; who has which of
-a limited number of lanes in `lane_rack`.
+Any thread may call. The state of the domain is in `life`; what is open, and its end, in `open_lanes`; the lanes that
+many calls share in `shared_lanes`; who has which of a limited number of lanes in `lane_rack`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,17 @@ from cloister.domain.crew import Crew
 from cloister.domain.guest_segments import GuestSegments
 from cloister.domain.lane_rack import LaneRack
 from cloister.domain.open_lanes import OpenLanes
+from cloister.domain.shared_lanes import SharedLanes
 from cloister.domain.sizes import bytes_of
 from cloister.domain.submitted import Submitted
 from cloister.domain.uninterrupted import uninterrupted
-from cloister.errors import CallTimeout, DeadlockDetected, ProtocolError
+from cloister.errors import DeadlockDetected, ProtocolError
 from cloister.lanes.call_lane import Asked, CallLane, LaneClosed, Stopping
-from cloister.lanes.numbered import Numbered
 from cloister.lanes.per_thread import PerThread
-from cloister.lanes.shared_lane import SharedLane
 from cloister.levels.watcher import watcher
 from cloister.objects.exports import Misaimed
 from cloister.objects.peer import Peer
-from cloister.pipes.duplex import SHARED_PIPE_BYTES, LaneEnd, lane_pair
+from cloister.pipes.duplex import LaneEnd, lane_pair
 from cloister.travel import TRACER
 from cloister.wire.limits import DEFAULT_LIMITS
 from cloister.wire.messages import SERVICE, Role
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 
     from cloister.domain.life import Life
     from cloister.lanes.conversation import Call
-    from cloister.lanes.loop_shared import LoopCall
     from cloister.pipes.page import Page
 
 __all__ = ["GuestPeer"]
@@ -98,8 +96,7 @@ class GuestPeer(Peer):
         self._per_thread = _PerThread()
         self._lock = threading.RLock()  # a finalizer may run and call while it is held
         self.lanes = OpenLanes()
-        self._work: SharedLane | None = None
-        """That of a pool's worker; nothing else goes there."""
+        self.shared = SharedLanes(self)
         self._rack: LaneRack | None = None
         if max_concurrency is not None:
             self._rack = LaneRack(max_concurrency, self._new_lane, name)
@@ -198,7 +195,7 @@ class GuestPeer(Peer):
             return self._submit_limited(target, name, args, kwargs, flags)
         limit = calling.deadline.get()
         try:
-            shared = self._shared_lane()
+            shared = self.shared.free()
             return shared.submit(target, name, args, kwargs, calling.options_beside(limit, name), limit)
         except LaneClosed:
             broken_lanes.raise_ended(self.life, name)
@@ -317,59 +314,6 @@ class GuestPeer(Peer):
         self.lanes.add(lane)
         return lane
 
-    def _shared_lane(self) -> SharedLane:
-        for shared in self.lanes.shared:
-            if shared is not self._work and not shared.busy_here:
-                return shared
-        self.life.wait_ready(calling.deadline.get())
-        return uninterrupted(partial(self._open_shared, len(self.lanes.shared), Role.SHARED))
-
-    def work_lane(self) -> SharedLane:
-        """The lane on which this domain, a worker of a pool, gets its work. Opened before any other, once."""
-        self._work = uninterrupted(partial(self._open_shared, 0, Role.WORK))
-        return self._work
-
-    def _open_shared(self, known: int, role: Role) -> SharedLane:
-        """Open one more shared lane, unless another thread has done so since there were so many."""
-        with self._lock:
-            if len(self.lanes.shared) > known:
-                return self.lanes.shared[-1]
-            host, guest = lane_pair(SHARED_PIPE_BYTES)
-            number = self.lanes.new_number()
-            hearing, saying, _ = self.shared_codecs()
-            try:
-                shared = SharedLane(
-                    host,
-                    number,
-                    (hearing, saying),
-                    self.rebuild,
-                    self._shared_failed,
-                    self._interrupt_shared,
-                    self.name,
-                )
-            except BaseException:
-                host.close()
-                guest.close()
-                raise
-            self.lanes.shared.append(shared)
-            self.life.speaker.hand_over(number, role, 0, guest)
-            return shared
-
-    def _shared_failed(self, cause: BaseException) -> BaseException:
-        if isinstance(cause, ProtocolError):
-            return broken_lanes.bad_message(self.life, cause, "submit")
-        return broken_lanes.ended(self.life, "submit")
-
-    def _interrupt_shared(self, future: Numbered | LoopCall, told: Callable[[CallTimeout], None] | None) -> None:
-        """Tell the guest to stop a submitted call; `told` gets what its caller is to be told, when it is known."""
-        lane, number, name, grace = future.lane, future.number, future.name, future.kill_after
-        if grace is not None:
-            tell = None if told is None else lambda stop: told(stop.error(name))
-            self.life.stops.watch(lane, number, grace, name, tell)
-        self.life.speaker.interrupt(lane, number, main=False)
-        if grace is None and told is not None:
-            told(_ASKED.outcome(name))
-
     def guest_lane(self, number: int, end: LaneEnd) -> CallLane:
         """The host's end of a lane on which a thread of the guest's own calls."""
         with self._lock:
@@ -399,6 +343,7 @@ class GuestPeer(Peer):
         self._lock = threading.RLock()
         if self._rack is not None:
             self._rack.disown()
+        self.shared.disown()
         self.lanes.disown(error)
         self._first = None
 

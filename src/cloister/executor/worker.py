@@ -42,7 +42,7 @@ class Worker:
     def __init__(self, life: Life) -> None:
         """Take a domain that is ready. Raises the errors of the domain, or LaneClosed, where it has ended."""
         self.life = life
-        self._lane = life.peer.work_lane()
+        self._lane = life.peer.shared.work()
         page, number = life.speaker.page, self._lane.number
         self._begun: Any = page.begun if page is not None and 0 < number < page.slots else None
         self._index = 2 * number + 1
