@@ -129,7 +129,7 @@ class Guest:
         place = self._domain
         place.name, place.identity, place.config, place.base = (setup[key] for key in ("name", "id", "config", "base"))
         self._peer.name, self._peer.page, self._main.page = setup["name"], page, page
-        self._peer.expect(0)
+        self._peer.calls.expect(0)
         self._lanes.put(_Offer(0, first))
 
     def come_up(self, first: LaneEnd, page: int) -> None:
@@ -265,7 +265,7 @@ class Guest:
     def _take_lane(self, number: int, role: Role, end: LaneEnd) -> None:
         """Find a thread for a lane that the host has opened; called by the control thread."""
         if role not in (Role.SHARED, Role.WORK):
-            self._peer.expect(number)
+            self._peer.calls.expect(number)
         if role in (Role.MAIN, Role.MAIN_ONLY):
             offer = _Offer(number, end)
             if self._loop is not None:

@@ -287,7 +287,7 @@ class Control:
 
     def _beat(self) -> None:
         self._beats += 1
-        running = [[lane, number] for lane, number in self._peer.running()]
+        running = [[lane, number] for lane, number in self._peer.calls.running()]
         page, used = self._peer.page, time.process_time_ns()
         # Nothing to tell but that it lives: a host with a thousand guests is not to wake for that.
         idle = not running and not self._ran
@@ -342,7 +342,7 @@ class Control:
                     self._stop_serving(lane, number, time.monotonic() + IMPORT_S)
                 self._owe(lane, number)
             case Kind.RECALL:
-                self._peer.recall(body[0], body[1])
+                self._peer.calls.recall(body[0], body[1])
             case Kind.SEGMENT:
                 number, size, upwards, ticket = body
                 fd = self._descriptors.pop(0) if self._descriptors else None
@@ -383,7 +383,7 @@ class Control:
 
     def _stop_serving(self, lane: int, number: int, until: float) -> None:
         """Stop a call, or come back to it: where something would be torn, and until then while it imports."""
-        if self._peer.stop_serving(lane, number, time.monotonic() < until):
+        if self._peer.calls.stop(lane, number, time.monotonic() < until):
             self._importing[lane, number] = until
         else:
             self._importing.pop((lane, number), None)
@@ -396,7 +396,7 @@ class Control:
 
     def _owe(self, lane: int, number: int) -> None:
         """Tell the host when a call that it does not want any more is over: now, or after the looks to come."""
-        runs = self._peer.watch(lane, number)
+        runs = self._peer.calls.watch(lane, number)
         if runs is None:
             self.send(Kind.OVER, lane, number)
         else:

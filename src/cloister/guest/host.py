@@ -1,23 +1,23 @@
 """The host, as a guest sees it: the lanes that it serves, and the ones on which its own threads call.
 
-Each serving thread belongs to one lane. What a call means is in `service` and `cloister.objects`; opening lanes is
-asked for by `control`. Any thread may enter `HostPeer.call`.
+Each serving thread belongs to one lane. What a call means is in `service` and `cloister.objects`; which ones run, and
+how they are stopped, in `open_calls`; opening lanes is asked for by `control`. Any thread may enter `HostPeer.call`.
 """
 
 from __future__ import annotations
 
 import contextvars
-import threading
 import weakref
 from contextvars import copy_context
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cloister import calling, travel
 from cloister.errors import CallCancelled
 from cloister.guest.coroutines import Coroutines, is_coroutine, task_here
 from cloister.guest.interrupts import Interrupted, MainThread, Running, StopRequested
+from cloister.guest.open_calls import OpenCalls
 from cloister.guest.pool import Pool
 from cloister.guest.threads import Threads
 from cloister.lanes.call_lane import LATER, CallLane, LaneClosed
@@ -25,7 +25,7 @@ from cloister.lanes.per_thread import PerThread
 from cloister.objects.peer import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from cloister.guest.awaiting import Awaiting
     from cloister.lanes.conversation import Call
@@ -33,26 +33,6 @@ if TYPE_CHECKING:
     from cloister.pipes.page import Page
 
 __all__ = ["HostPeer"]
-
-
-class Serving(Protocol):
-    """What serves a lane with many calls, and is asked for by number."""
-
-    @property
-    def running(self) -> list[int]:
-        """The numbers of the calls that run."""
-
-    def runs(self, number: int) -> bool:
-        """Whether a call has begun, and is not over."""
-
-    def interrupt(self, number: int, patient: bool = False) -> bool:
-        """Stop a call, or see to it that it does not begin; see `Running.interrupt`."""
-
-    def recall(self, numbers: Iterable[int]) -> None:
-        """Give back those of these calls that have not begun, where it can."""
-
-    def tell_part(self, number: int, value: Any, last: bool = False) -> None:
-        """Tell something of a call that runs, before its answer."""
 
 
 class _Here:
@@ -101,13 +81,7 @@ class HostPeer(Peer):
         """Tells the host of an exception that no caller waits for; set by the control channel."""
         self.report_event: Callable[[str, list[Any]], None] = _nowhere
         """Tells the host what it wants to know of events of this name; set by the control channel."""
-        self.serving: dict[int, Running] = {}
-        """What runs on each call lane, by the lane's number."""
-        self.shared: dict[int, Serving] = {}
-        """What serves each shared lane, by the lane's number."""
-        self.coming: dict[int, int] = {}
-        """The call lanes that wait for a thread, by number; with the call that was given up meanwhile, or 0."""
-        self._arriving = threading.Lock()
+        self.calls = OpenCalls()
         self.coroutines = Coroutines(self.threads)
         """Where coroutines run."""
         self.stopping = False
@@ -140,9 +114,7 @@ class HostPeer(Peer):
         lane = CallLane(end, self.converse(), self, number, self.page, side=1)
         self._lanes.add(lane)
         running = Running(number, lane.conversation.serving)
-        with self._arriving:
-            self.serving[number] = running
-            running.unwanted = self.coming.pop(number, 0)
+        self.calls.begin(running)
         here = self._per_thread.here
         here.served, here.running = lane, running
         if main is not None:
@@ -159,12 +131,8 @@ class HostPeer(Peer):
             main.running = None
         here.served = here.lane = here.own = here.running = None
         if running is not None and running.stop is None:  # else its task is still on its way, and may be stopped
-            self._forget(lane.number, running)
+            self.calls.end(running)
         lane.close()
-
-    def _forget(self, number: int, running: Running) -> None:
-        if self.serving.get(number) is running:
-            del self.serving[number]
 
     def serve(self, lane: CallLane, call: Call) -> Any:
         """Run a call of the host, in a copy of this thread's context."""
@@ -203,12 +171,10 @@ class HostPeer(Peer):
 
     def _serve_on_own(self, here: _Here, lane: CallLane, call: Call) -> Any:
         """Run a nested call, on a lane that the host opened for a thread of our own. The host may stop it alone."""
-        before, outer, around = here.lane, here.running, self.serving.get(lane.number)
+        before, outer = here.lane, here.running
         running = Running(lane.number, lane.conversation.serving)
         running.number = call.number
-        with self._arriving:
-            self.serving[lane.number] = running
-            unwanted = self.coming.get(lane.number) == call.number
+        around, unwanted = self.calls.begin_nested(running)
         here.lane, here.running = lane, running
         try:
             if unwanted:
@@ -223,10 +189,7 @@ class HostPeer(Peer):
             if running.cancelling:
                 running.settle(call.number)
             here.lane, here.running = before, outer
-            if around is None:
-                self._forget(lane.number, running)
-            else:
-                self.serving[lane.number] = around
+            self.calls.end_nested(running, around)
 
     def _answer_later(self, lane: CallLane, call: Call, coroutine: Any, context: Any, running: Running) -> None:
         """Let a coroutine run, and answer its call when it is done; the loop of this thread goes on meanwhile."""
@@ -242,7 +205,7 @@ class HostPeer(Peer):
                 return
             running.number, running.stop = 0, None
             if here.running is not running:  # the host has closed the lane meanwhile
-                self._forget(lane.number, running)
+                self.calls.end(running)
             lane.answer_late(call, value, error)
 
         try:
@@ -321,7 +284,7 @@ class HostPeer(Peer):
         RuntimeError where this thread serves no call of a shared lane.
         """
         running = self._per_thread.here.running
-        shared = None if running is None else self.shared.get(running.lane)
+        shared = None if running is None else self.calls.shared.get(running.lane)
         if running is None or shared is None:
             raise RuntimeError("only a call on a shared lane can tell something before its answer")
         return partial(shared.tell_part, running.number)
@@ -331,25 +294,6 @@ class HostPeer(Peer):
         """(lane, number) of the call that this thread serves; (-1, 0) where it serves none."""
         running = self._per_thread.here.running
         return (-1, 0) if running is None else (running.lane, running.number)
-
-    def stop_serving(self, lane: int, number: int, patient: bool = False) -> bool:
-        """Stop a call that the host does not want any more; ignored where it is over. Called by the control thread.
-
-        `patient`: not while it imports; returns True then, and is to be called again.
-        """
-        with self._arriving:
-            running, shared = self.serving.get(lane), self.shared.get(lane)
-            if lane in self.coming:
-                self.coming[lane] = number
-        if shared is not None:
-            return shared.interrupt(number, patient)
-        return running is not None and running.interrupt(number, patient)
-
-    def recall(self, lane: int, numbers: list[int]) -> None:
-        """Give work back that has not begun. Called by the control thread."""
-        served = self.shared.get(lane)
-        if served is not None:
-            served.recall(numbers)
 
     def runs_here(self) -> Running | None:
         """What this thread serves; None where it serves nothing."""
@@ -365,38 +309,10 @@ class HostPeer(Peer):
         self.stopping = True
         for lane in list(self._lanes):
             lane.break_with(_stopped)
-        for call in self.running():
-            if call not in told and not self.stop_serving(*call, patient=True):
+        for call in self.calls.running():
+            if call not in told and not self.calls.stop(*call, patient=True):
                 told.add(call)
-        for running in list(self.serving.values()):
-            if running.one_way:
-                running.interrupt_one_way()
-
-    def expect(self, lane: int) -> None:
-        """A call lane waits for the thread that is to serve it. Called by the control thread."""
-        with self._arriving:
-            self.coming[lane] = 0
-
-    def watch(self, lane: int, number: int) -> Callable[[], bool] | None:
-        """A function that says whether a call still runs; None where it is over, or will never begin.
-
-        Called by the control thread after `stop_serving`. It stays right where the number of the lane is used again.
-        """
-        running, shared = self.serving.get(lane), self.shared.get(lane)
-        if shared is not None:
-            runs = partial(shared.runs, number)
-        elif running is not None:
-            runs = partial(running.runs, number)
-        else:
-            return None
-        return runs if runs() else None
-
-    def running(self) -> list[tuple[int, int]]:
-        """(lane, number) of each call that runs for the host."""
-        calls = [(lane, state.number) for lane, state in list(self.serving.items()) if state.number]
-        for lane, shared in list(self.shared.items()):
-            calls += [(lane, number) for number in shared.running]
-        return calls
+        self.calls.stop_one_way()
 
     # -- calls to the host -------------------------------------------------------------------------------------------
 
@@ -436,8 +352,8 @@ class HostPeer(Peer):
                 number, end = self.open_lane()
                 lane = CallLane(end, self.converse(), self, number, self.page, side=1)
                 self._lanes.add(lane)
-                self.expect(number)  # what is to be stopped on it may be told before it is heard
-                weakref.finalize(lane, self.coming.pop, number, None).atexit = False
+                self.calls.expect(number)  # what is to be stopped on it may be told before it is heard
+                weakref.finalize(lane, self.calls.expect_no_more, number).atexit = False
             options = calling.options(limit, name, lane)
         elif limit is not None:
             options = calling.options(limit, name)

@@ -107,7 +107,7 @@ class SharedServing:
         self._known: set[str] = set()
         """What has run here before while answers were held; see `_code_of`."""
         self._ended = self._left = False
-        peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
+        peer.calls.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
     def serve(self) -> None:
         """Serve until the host closes the lane, or breaks the rules: that is reported as an event."""
@@ -391,5 +391,5 @@ class SharedServing:
 
     def _forget(self) -> None:
         """Let nobody look for calls here any more, once the lane has ended and none runs."""
-        if self._ended and not self._running and self._peer.shared.get(self._lane) is self:
-            self._peer.shared.pop(self._lane, None)
+        if self._ended and not self._running and self._peer.calls.shared.get(self._lane) is self:
+            self._peer.calls.shared.pop(self._lane, None)

@@ -75,7 +75,7 @@ class WorkServing:
         """The call that runs as a task while the thread waits for it."""
         self._told = 0
         """The call that was told to stop last."""
-        peer.shared[number] = self  # not in `serve`: a cancel may come before its thread does
+        peer.calls.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
     def serve(self) -> None:
         """Serve until the host closes the lane, or breaks the rules: that is reported as an event."""
@@ -90,7 +90,7 @@ class WorkServing:
             self._peer.report(f"lane {self._lane} of a pool", error)
         finally:
             self._out.close()
-            self._peer.shared.pop(self._lane, None)
+            self._peer.calls.shared.pop(self._lane, None)
             self._end.close()
 
     # -- the control thread --------------------------------------------------------------------------------------------
