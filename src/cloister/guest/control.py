@@ -1,7 +1,8 @@
 """The guest's end of the control channel: the thread that gives signs of life and takes the host's orders.
 
-It runs beside the user's code and never runs any of it. Which messages there are is in `cloister.wire.messages`. Native
-code that holds the interpreter lock stops this thread too; then no beat arrives, and that is what the host is to see.
+It runs beside the user's code and never runs any of it. Which messages there are is in `cloister.wire.messages`; what
+is remembered between them, in `wanted_lanes`, `stopped_calls` and `host_segments`. Native code that holds the
+interpreter lock stops this thread too; then no beat arrives, and that is what the host is to see.
 
 `send` may be called by any thread; all else belongs to the control thread.
 """
@@ -25,7 +26,9 @@ from cloister import long_waits
 from cloister.guest import descriptors, local
 from cloister.guest.bell import Bell
 from cloister.guest.host_segments import HostSegments
-from cloister.guest.interrupts import IMPORT_S, INTERRUPT, STOP_SHARE
+from cloister.guest.interrupts import INTERRUPT, STOP_SHARE
+from cloister.guest.stopped_calls import StoppedCalls
+from cloister.guest.wanted_lanes import WantedLanes
 from cloister.pipes.duplex import LaneEnd, receive_with_descriptors
 from cloister.pipes.page import rewind
 from cloister.release import VERSION
@@ -44,14 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["Control"]
 
 PYTHON = platform.python_version()
-LANE_TIMEOUT_S = 30.0
-"""How long a thread of the guest's own waits for a lane. The host opens one in well under a millisecond."""
 READ_BYTES = 8 * 1024
 INSIST_S = 0.01
 """How soon a signal is repeated that has not reached the main thread's call."""
-SOON_S = 0.001
-LATER_S = 0.05
-"""How soon, at first and at last, a call is looked at that was told to stop and still runs."""
 AGAIN_S = 0.005
 """How soon a beat is tried again while another thread sends."""
 HURRY_S = 0.01
@@ -76,16 +74,10 @@ class Control:
         self._descriptors: list[int] = []
         self._early: list[frames.Frame] = []
         """What came before the set-up."""
-        self._tickets: dict[int, list[Any]] = {}
-        self._last_ticket = 0
+        self._wanted = WantedLanes(self.send)
         self._beats = 0
         self._ran = True
         """The host was not told yet that nothing runs."""
-        self._owed: list[tuple[int, int, Callable[[], bool]]] = []
-        """Calls that were told to stop and still run: lane, number, whether it does."""
-        self._importing: dict[tuple[int, int], float] = {}
-        """Calls of them that could not be stopped where they were, and until when they may import."""
-        self._look_again_s = SOON_S
         self._begin = threading.Lock()
         self._begin.acquire()
         """Held until the thread may begin."""
@@ -149,11 +141,12 @@ class Control:
         the time between two beats.
         """
         self._peer, self._main, self._serve, self._stop, self._beat_s = peer, main, serve, stop, beat_s
-        peer.open_lane = self.open_lane
-        peer.open_shared = self.open_shared
+        peer.open_lane = self._wanted.open_lane
+        peer.open_shared = self._wanted.open_shared
         peer.report_event = lambda name, what: self.send(Kind.EVENT, name, what)
         peer.report = lambda name, error: self.send(Kind.EVENT, name, peer.describe(error))
         peer.coroutines.report = peer.report
+        self._stopped = StoppedCalls(peer.calls, partial(self.send, Kind.OVER))
         self._segments = HostSegments(self)
         if self.maps_memory:
             peer.segments = self._segments
@@ -201,34 +194,6 @@ class Control:
         except OSError:
             pass
 
-    def open_lane(self) -> tuple[int, LaneEnd]:
-        """Ask the host for a lane of the calling thread's own.
-
-        Raises TimeoutError where it does not answer, and OSError where it has none to give.
-        """
-        arrived = threading.Event()
-        with self._sending:
-            self._last_ticket += 1
-            ticket = self._last_ticket
-        slot: list[Any] = [arrived, None]
-        self._tickets[ticket] = slot
-        self.send(Kind.WANT_LANE, ticket)
-        if not arrived.wait(LANE_TIMEOUT_S):
-            self._tickets.pop(ticket, None)
-            raise TimeoutError("the host opened no lane for this thread")
-        if isinstance(slot[1], str):
-            raise OSError(slot[1])
-        number, end = slot[1]
-        return number, end
-
-    def open_shared(self, opened: Callable[[int, LaneEnd], None], refused: Callable[[str], None]) -> None:
-        """Ask the host for a shared lane. `opened` gets it, or `refused` why there is none; on the control thread."""
-        with self._sending:
-            self._last_ticket += 1
-            ticket = self._last_ticket
-        self._tickets[ticket] = [None, opened, refused]
-        self.send(Kind.WANT_LANE, ticket, int(Role.GUEST_SHARED))
-
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -263,8 +228,8 @@ class Control:
                     continue
                 if self._insist():
                     wait = min(wait, INSIST_S)
-                if self._owed:
-                    wait = min(wait, self._tell_what_is_over())
+                if self._stopped:
+                    wait = min(wait, self._stopped.look())
                 ready = [fd for fd, _ in poll.poll(wait * 1000 + 1)]
                 if bell is not None and bell.reader in ready:
                     bell.hush()
@@ -324,14 +289,13 @@ class Control:
         match frame.kind:
             case Kind.LANE:
                 number, role, ticket = body
-                self._owed = [owed for owed in self._owed if owed[0] != number]  # of an earlier lane of this number
-                self._importing = {key: until for key, until in self._importing.items() if key[0] != number}
+                self._stopped.forget(number)
                 if len(self._descriptors) < 2:  # the kernel drops those that this process may not have
                     self._without_lane(Role(role), ticket)
                     return
                 end = LaneEnd(self._descriptors.pop(0), self._descriptors.pop(0))
                 if role in (Role.GUEST, Role.GUEST_SHARED):
-                    self._deliver(ticket, number, end)
+                    self._wanted.deliver(ticket, number, end)
                 else:
                     self._serve(number, Role(role), end)
             case Kind.CANCEL:
@@ -339,8 +303,8 @@ class Control:
                 if self._main.serves(lane):
                     self._main.want(lane, number)
                 else:
-                    self._stop_serving(lane, number, time.monotonic() + IMPORT_S)
-                self._owe(lane, number)
+                    self._stopped.stop(lane, number)
+                self._stopped.follow(lane, number)
             case Kind.RECALL:
                 self._peer.calls.recall(body[0], body[1])
             case Kind.SEGMENT:
@@ -352,7 +316,7 @@ class Control:
             case Kind.DROP_SEGMENT:
                 self._segments.dropped(body[0])
             case Kind.NO_LANE:
-                self._refuse(body[0], str(body[1]))
+                self._wanted.refuse(body[0], str(body[1]))
             case Kind.DESCRIPTOR:
                 # None comes where this process may not have another one.
                 self._peer.arrivals.take_in(body[0], self._descriptors.pop(0) if self._descriptors else None)
@@ -381,62 +345,9 @@ class Control:
         self._stop()
         self._interrupt_main()
 
-    def _stop_serving(self, lane: int, number: int, until: float) -> None:
-        """Stop a call, or come back to it: where something would be torn, and until then while it imports."""
-        if self._peer.calls.stop(lane, number, time.monotonic() < until):
-            self._importing[lane, number] = until
-        else:
-            self._importing.pop((lane, number), None)
-
     def interrupt_again(self) -> None:
         """The call of this thread was told to stop, and a finalizer has swallowed that. Any thread but the main one."""
-        running = self._peer.runs_here()
-        if running is not None and running.number:
-            self._importing[running.lane, running.number] = 0.0
-
-    def _owe(self, lane: int, number: int) -> None:
-        """Tell the host when a call that it does not want any more is over: now, or after the looks to come."""
-        runs = self._peer.calls.watch(lane, number)
-        if runs is None:
-            self.send(Kind.OVER, lane, number)
-        else:
-            self._owed.append((lane, number, runs))
-            self._look_again_s = SOON_S
-
-    def _tell_what_is_over(self) -> float:
-        """Look at the calls that were told to stop; return the seconds until the next look.
-
-        Looking costs the calls themselves nothing, and can't be missed; to be told costs each call some.
-        """
-        for owed in list(self._owed):
-            lane, number, runs = owed
-            if not runs():
-                self._owed.remove(owed)
-                self._importing.pop((lane, number), None)
-                self.send(Kind.OVER, lane, number)
-            elif (lane, number) in self._importing:
-                self._stop_serving(lane, number, self._importing[lane, number])
-        pause, self._look_again_s = self._look_again_s, min(2 * self._look_again_s, LATER_S)
-        return pause
-
-    def _deliver(self, ticket: int, number: int, end: LaneEnd) -> None:
-        slot = self._tickets.pop(ticket, None)
-        if slot is None:  # the thread has given up
-            end.close()
-            return
-        if slot[0] is None:
-            slot[1](number, end)
-            return
-        slot[1] = (number, end)
-        slot[0].set()
-
-    def _refuse(self, ticket: int, text: str) -> None:
-        slot = self._tickets.pop(ticket, None)
-        if slot is not None and slot[0] is None:
-            slot[2](text)
-        elif slot is not None:
-            slot[1] = text
-            slot[0].set()
+        self._stopped.stop_again(self._peer.runs_here())
 
     def _without_lane(self, role: Role, ticket: int) -> None:
         """A lane has come without its descriptors. What the host says on it finds nobody, and it is told why."""
@@ -444,7 +355,7 @@ class Control:
             os.close(self._descriptors.pop())
         error = OSError(errno.EMFILE, "no descriptor left for a lane; the code here keeps too many files open")
         if role in (Role.GUEST, Role.GUEST_SHARED):
-            self._refuse(ticket, str(error))
+            self._wanted.refuse(ticket, str(error))
         else:
             self.send(Kind.EVENT, "open a lane", self._peer.describe(error))
 

@@ -1,0 +1,96 @@
+"""The lanes that threads and loops of this guest want for calls of their own: asked for, and given or refused.
+
+The host opens every lane; a ticket tells which answer is for whom. Any thread, or loop, may want one; `deliver` and
+`refuse` belong to the control thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING, Any
+
+from cloister.wire.messages import Kind, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloister.pipes.duplex import LaneEnd
+
+__all__ = ["WantedLanes"]
+
+LANE_TIMEOUT_S = 30.0
+"""How long a thread of the guest's own waits for a lane. The host opens one in well under a millisecond."""
+
+
+class WantedLanes:
+    """What was asked for and not given yet."""
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        """`send` sends a message of the control channel."""
+        self._send = send
+        self._tickets = itertools.count(1)
+        self._waiting: dict[int, _Thread | _Loop] = {}
+
+    def open_lane(self) -> tuple[int, LaneEnd]:
+        """Ask the host for a lane of the calling thread's own.
+
+        Raises TimeoutError where it does not answer, and OSError where it has none to give.
+        """
+        ticket, wanted = next(self._tickets), _Thread()
+        self._waiting[ticket] = wanted
+        self._send(Kind.WANT_LANE, ticket)
+        if not wanted.answered.wait(LANE_TIMEOUT_S):
+            self._waiting.pop(ticket, None)
+            raise TimeoutError("the host opened no lane for this thread")
+        if wanted.lane is None:
+            raise OSError(wanted.refusal)
+        return wanted.lane
+
+    def open_shared(self, opened: Callable[[int, LaneEnd], None], refused: Callable[[str], None]) -> None:
+        """Ask the host for a shared lane. `opened` gets it, or `refused` why there is none; on the control thread."""
+        ticket = next(self._tickets)
+        self._waiting[ticket] = _Loop(opened, refused)
+        self._send(Kind.WANT_LANE, ticket, int(Role.GUEST_SHARED))
+
+    def deliver(self, ticket: int, number: int, end: LaneEnd) -> None:
+        """The host has opened a lane."""
+        wanted = self._waiting.pop(ticket, None)
+        if wanted is None:  # the thread has given up
+            end.close()
+        else:
+            wanted.opened(number, end)
+
+    def refuse(self, ticket: int, text: str) -> None:
+        """The host has none, or it did not arrive; `text` says why."""
+        wanted = self._waiting.pop(ticket, None)
+        if wanted is not None:
+            wanted.refused(text)
+
+
+class _Thread:
+    """A thread that waits."""
+
+    __slots__ = ("answered", "lane", "refusal")
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+        self.lane: tuple[int, LaneEnd] | None = None
+        self.refusal = ""
+
+    def opened(self, number: int, end: LaneEnd) -> None:
+        self.lane = (number, end)
+        self.answered.set()
+
+    def refused(self, text: str) -> None:
+        self.refusal = text
+        self.answered.set()
+
+
+class _Loop:
+    """A loop, which goes on meanwhile."""
+
+    __slots__ = ("opened", "refused")
+
+    def __init__(self, opened: Callable[[int, LaneEnd], Any], refused: Callable[[str], Any]) -> None:
+        self.opened, self.refused = opened, refused
