@@ -27,7 +27,8 @@ check: environment  ## lint, format, types for three platforms, layers, document
 format: environment  ## put the code into its one form
 	@.venv/bin/ruff check --fix-only -q . ; .venv/bin/ruff format -q .
 
-bench: environment  ## measure, interleaved, against the floor and the peers; some: BENCH="pipes codec"
+bench: environment  ## measure, interleaved, against the floor and the peers; some: BENCH="pipes codec"; PEERS=ray: with Ray
+	@for peer in $(PEERS); do $(VENV_PYTHON) -m benchmarks peer $$peer || exit 1; done
 	@$(VENV_PYTHON) -m benchmarks $(BENCH)
 
 bench-quick: environment  ## the same in short runs: to see that all works, not for figures to quote

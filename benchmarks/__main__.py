@@ -1,26 +1,29 @@
 """Run benchmarks, compare two runs, publish one.
 
     python -m benchmarks [--quick] [NAME …]         run all, or bench_NAME.py; results go to benchmarks/results
+    python -m benchmarks peer NAME                  get a peer that is too large for the environment of all: ray
     python -m benchmarks compare BEFORE AFTER       fail where something takes longer, by the floors of both runs
     python -m benchmarks publish RESULTS            make the plots and tables of the documents from a run
 
-One broken benchmark does not take the figures of the others with it; the run fails at its end.
+Each benchmark has a process of its own, and a limit. One that is broken, or hangs, does not take the figures of the
+others with it; the run fails at its end. What was measured until a run was interrupted is written, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 import time
 from pathlib import Path
 
-from benchmarks import comparison, harness, results
+from benchmarks import comparison, ray_peer, results, runner
 
 _HERE = Path(__file__).parent
 LIMIT = 1.5
 """A row that takes so many times as long as before, in units of its floor, is a regression."""
+LIMIT_S, QUICK_LIMIT_S = 600.0, 120.0
+"""What a benchmark may take; five times as long as any does on two processors."""
 
 
 def main(args: list[str]) -> int:
@@ -29,6 +32,10 @@ def main(args: list[str]) -> int:
         return _compare(args[1:])
     if args[:1] == ["publish"]:
         return _publish(args[1:])
+    if args[:1] == ["peer"]:
+        return _peer(args[1:])
+    if args[:1] == ["alone"]:
+        return _alone(args[1:])
     return _run(args)
 
 
@@ -39,34 +46,54 @@ def _run(args: list[str]) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="short runs: to see that all works, not to quote")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(known)}; all without")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="what one benchmark may take")
     given = parser.parse_args(args)
     names = given.names or known
     if unknown := set(names) - set(known):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    harness.quick = given.quick
     load = list(os.getloadavg()) if hasattr(os, "getloadavg") else []
-    print(results.describe_machine())
+    limit = given.limit or (QUICK_LIMIT_S if given.quick else LIMIT_S)
+    print(results.describe_machine(), flush=True)
     tables: list[results.Table] = []
     failed: list[str] = []
-    for name in names:
-        begun = time.monotonic()
-        try:
-            module = importlib.import_module(f"benchmarks.bench_{name}")
-            for table in module.run():
-                print(f"\n{table.to_markdown()}", flush=True)
-                tables.append(table)
-        except harness.NotHere as reason:
-            print(f"\n{name}: not measured: {reason}", flush=True)
-        except Exception as error:
-            print(f"\n{name}: FAILED: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            failed.append(name)
-        print(f"\n({name}: {time.monotonic() - begun:.0f} s)", flush=True)
+    begun = time.monotonic()
+    try:
+        for name in names:
+            started = time.monotonic()
+            outcome = runner.measure_apart(f"benchmarks.bench_{name}", quick=given.quick, limit=limit)
+            tables += outcome.tables
+            results.elsewhere.update(outcome.versions)
+            if outcome.failed:
+                failed.append(f"{name} ({outcome.failed})")
+            print(f"\n({name}: {time.monotonic() - started:.0f} s)", flush=True)
+    except KeyboardInterrupt:
+        failed.append("interrupted")
     aimed = [row for table in tables for row in table.rows if row.aim is not None]
-    print(f"\n{sum(row.reached for row in aimed)} of {len(aimed)} aims reached")
+    print(f"\n{sum(row.reached for row in aimed)} of {len(aimed)} aims reached, in {time.monotonic() - begun:.0f} s")
     print(f"written to {results.save(tables, quick=given.quick, load_before=load)}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
+
+
+def _alone(args: list[str]) -> int:
+    """What `runner` begins: one benchmark, in this process."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks alone")
+    parser.add_argument("module")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--limit", type=float, default=LIMIT_S)
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args(args)
+    return runner.measure(given.module, given.file, quick=given.quick, limit=given.limit)
+
+
+def _peer(args: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks peer", description="Install a peer into an environment of its own."
+    )
+    parser.add_argument("name", choices=["ray"])
+    parser.parse_args(args)
+    return ray_peer.install()
 
 
 def _compare(args: list[str]) -> int:

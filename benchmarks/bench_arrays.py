@@ -45,9 +45,9 @@ def run() -> Iterator[Table]:
 
 def _one(label: str, size: int, what: str) -> Table:
     contestants: dict[str, Contestant] = {
-        "np.copyto": partial(_copy, size),
-        "cloister": partial(_domain, size, what),
-        "cloister, arrays.empty": partial(_domain, size, what, made=True),
+        "np.copyto": partial(copied, size),
+        "cloister": partial(sent, size, what),
+        "cloister, arrays.empty": partial(sent, size, what, made=True),
         "socket, into a reused buffer": partial(_socket, size, what),
         "multiprocessing Connection": partial(_connection, size, what),
     }
@@ -70,7 +70,7 @@ def _many() -> Table:
     return harness.contest(
         f"Arrays: {EACH >> 20} MiB to {DOMAINS} domains, summed",
         {
-            "np.copyto": partial(_copy, EACH),
+            "np.copyto": partial(copied, EACH),
             "cloister": partial(_domains, shared=False),
             "cloister, arrays.share": partial(_domains, shared=True),
         },
@@ -130,14 +130,14 @@ def _array(size: int) -> Any:
 
 
 @contextlib.contextmanager
-def _copy(size: int) -> Iterator[Entered]:
+def copied(size: int) -> Iterator[Entered]:
     source, target = _array(size), _array(size)
     copy = harness.need("numpy").copyto
     yield _timed(lambda: copy(target, source), size <= SHORT), []
 
 
 @contextlib.contextmanager
-def _domain(size: int, what: str, *, made: bool = False) -> Iterator[Entered]:
+def sent(size: int, what: str, *, made: bool = False) -> Iterator[Entered]:
     array = _array(size)
     if made:
         array, source = arrays.empty(size // 8), array

@@ -50,9 +50,9 @@ def run() -> Iterator[Table]:
 
 def _contestants(placement: Placement) -> dict[str, Contestant]:
     return {
-        "C, Unix socket": partial(_floor, placement),
+        "C, Unix socket": partial(floor, placement),
         "bare lane in Python": _bare_lane,
-        "cloister, proxied call": _cloister,
+        "cloister, proxied call": proxied,
         "multiprocessing Connection": partial(_peer, peers.connection),
         "multiprocessing manager": partial(_peer, peers.manager),
         "zmq": partial(_peer, peers.zmq),
@@ -89,9 +89,9 @@ def _after_silence() -> Table:
     return harness.contest(
         "Call: after 1 ms of silence",
         {
-            "C, Unix socket": partial(_silent_floor),
+            "C, Unix socket": _silent_floor,
             "bare lane in Python": partial(_bare_lane, SILENCE_S),
-            "cloister, proxied call": partial(_cloister, SILENCE_S),
+            "cloister, proxied call": partial(proxied, SILENCE_S),
             "multiprocessing manager": partial(_peer, peers.manager, SILENCE_S),
         },
         rounds=harness.rounds(ROUNDS),
@@ -121,7 +121,7 @@ def _timed(call: Call, silence: float = 0.0) -> Callable[[], list[float]]:
 
 
 @contextlib.contextmanager
-def _floor(placement: Placement, what: str = "e", count: int = CALLS) -> Iterator[Entered]:
+def floor(placement: Placement, what: str = "e", count: int = CALLS) -> Iterator[Entered]:
     program = harness.compile_c(Path(__file__).with_name("floor_socket.c"))
     cpus = ["-1", "-1"]
     if placement != "free":
@@ -141,11 +141,11 @@ def _floor(placement: Placement, what: str = "e", count: int = CALLS) -> Iterato
 
 
 def _silent_floor() -> contextlib.AbstractContextManager[Entered]:
-    return _floor("free", "w", CALLS // 8)
+    return floor("free", "w", CALLS // 8)
 
 
 @contextlib.contextmanager
-def _cloister(silence: float = 0.0) -> Iterator[Entered]:
+def proxied(silence: float = 0.0) -> Iterator[Entered]:
     with cloister.Domain("bench") as domain:
         adder = domain.create(peers.ADDER)
         adder.add(1)

@@ -42,10 +42,10 @@ def run() -> Iterator[Table]:
     yield harness.contest(
         "Death: from SIGKILL to the error",
         {
-            "raw end of file": lambda: _raw(_BARE),
+            "raw end of file": floor,
             "raw end of file, of as large a child": lambda: _raw(_LARGE),
-            "cloister, DomainCrashed": _domain,
-            "cloister, DomainCrashed, from a template": lambda: _domain(template=True),
+            "cloister, DomainCrashed": killed,
+            "cloister, DomainCrashed, from a template": lambda: killed(template=True),
             "ProcessPoolExecutor": _executor,
             "multiprocessing manager": _manager,
         },
@@ -60,7 +60,7 @@ def run() -> Iterator[Table]:
             f"Death: the error, and a raw pipe of the same guest{kind}",
             {
                 f"raw end of file of a guest{kind}": partial(_pipe_of_guest, template),
-                ours: partial(_domain, template=template),
+                ours: partial(killed, template=template),
             },
             rounds=harness.rounds(ROUNDS),
             placement="free",
@@ -71,8 +71,8 @@ def run() -> Iterator[Table]:
         "Death: from SIGKILL to the answer of a successor",
         {
             "raw end of file + posix_spawn": lambda: _raw(_BARE, successor=True),
-            "cloister, a new domain": lambda: _domain(successor=True),
-            "cloister, a new domain from a template": lambda: _domain(successor=True, template=True),
+            "cloister, a new domain": lambda: killed(successor=True),
+            "cloister, a new domain from a template": lambda: killed(successor=True, template=True),
         },
         rounds=harness.rounds(ROUNDS),
         placement="free",
@@ -128,6 +128,11 @@ def _raw(imports: str, successor: bool = False) -> Iterator[Entered]:
     yield measure, []
 
 
+def floor() -> contextlib.AbstractContextManager[Entered]:
+    """The end of file of a bare Python."""
+    return _raw(_BARE)
+
+
 @contextlib.contextmanager
 def _pipe_of_guest(template: bool) -> Iterator[Entered]:
     setup = cloister.Setup(template=template)
@@ -163,7 +168,7 @@ def _pipe_of_guest(template: bool) -> Iterator[Entered]:
 
 
 @contextlib.contextmanager
-def _domain(successor: bool = False, template: bool = False) -> Iterator[Entered]:
+def killed(successor: bool = False, template: bool = False) -> Iterator[Entered]:
     setup = cloister.Setup(template=template)
     if template and not cloister.warm_up(setup):
         raise NotHere("only Linux has templates")

@@ -33,32 +33,16 @@ def run() -> Iterator[Table]:
         raise NotHere("only Linux tells the share of a process")
     if importlib.util.find_spec("numpy") is None:
         raise NotHere("numpy is not installed; it is in the group `libraries`")
-    count = harness.rounds(COUNT)
-    kinds: dict[str, Callable[[], contextlib.AbstractContextManager[int]]] = {
-        "fresh python + numpy": lambda: _python("import numpy"),
-        "fresh python": lambda: _python("pass"),
-        "cloister, a domain": lambda: _domain([]),
-        "cloister, numpy preloaded": lambda: _domain(["numpy"]),
-        "cloister, numpy preloaded, gc.collect()": lambda: _domain(["numpy"], collect=True),
-        "multiprocessing, spawn": _process,
-        "RPyC": lambda: _peer(peers.rpyc),
-        "execnet": lambda: _peer(peers.execnet),
-    }
-    shares: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
-    costs: dict[str, list[int]] = {}
     counts: dict[str, int] = {}
-    for name, kind in kinds.items():
-        with contextlib.ExitStack() as stack:
-            before = _of_host()
-            try:
-                counts[name] = harness.rounds(FORKED) if "preloaded" in name else count
-                pids = [stack.enter_context(kind()) for _ in range(counts[name])]
-            except NotHere as reason:
-                missing[name] = str(reason)
-                continue
-            costs[name] = [now - then for now, then in zip(_of_host(), before, strict=True)]
-            shares[name] = [_pss(pid) for pid in pids]
+    costs: dict[str, list[int]] = {}
+    found: dict[str, list[float]] = {}
+    for name in KINDS:
+        counts[name] = harness.rounds(FORKED if "preloaded" in name else COUNT)
+        try:
+            found[name], costs[name] = _measured(name, counts[name])
+        except NotHere as reason:
+            missing[name] = str(reason)
 
     def columns(name: str, _: float) -> dict[str, float | str]:
         threads, descriptors = costs[name]
@@ -70,13 +54,27 @@ def run() -> Iterator[Table]:
 
     yield harness.table(
         "Memory: share of an idle child",
-        shares,
+        found,
         aims={"cloister, numpy preloaded": NUMPY_AIM, "cloister, numpy preloaded, gc.collect()": NUMPY_AIM},
         missing=missing,
         extra=columns,
         unit="MiB",
         scale=1 / (1 << 20),
     )
+
+
+def shares(names: list[str], count: int) -> dict[str, list[float]]:
+    """The shares, in bytes, of so many children of some kinds."""
+    return {name: _measured(name, count)[0] for name in names}
+
+
+def _measured(name: str, count: int) -> tuple[list[float], list[int]]:
+    """The shares of so many children of a kind, and how many threads and descriptors of the host they take."""
+    with contextlib.ExitStack() as stack:
+        before = _of_host()
+        pids = [stack.enter_context(KINDS[name]()) for _ in range(count)]
+        costs = [now - then for now, then in zip(_of_host(), before, strict=True)]
+        return [_pss(pid) for pid in pids], costs
 
 
 def _pss(pid: int) -> float:
@@ -139,3 +137,15 @@ def _peer(peer: Callable[[], contextlib.AbstractContextManager[peers.Maker]]) ->
     with peer() as (connect, pid), connect() as call:
         call(1)
         yield pid
+
+
+KINDS: dict[str, Callable[[], contextlib.AbstractContextManager[int]]] = {
+    "fresh python + numpy": lambda: _python("import numpy"),
+    "fresh python": lambda: _python("pass"),
+    "cloister, a domain": lambda: _domain([]),
+    "cloister, numpy preloaded": lambda: _domain(["numpy"]),
+    "cloister, numpy preloaded, gc.collect()": lambda: _domain(["numpy"], collect=True),
+    "multiprocessing, spawn": _process,
+    "RPyC": lambda: _peer(peers.rpyc),
+    "execnet": lambda: _peer(peers.execnet),
+}

@@ -29,7 +29,7 @@ def run() -> Iterator[Table]:
         {
             "encode + dispatch": partial(dispatch.dispatched, MANY),
             "a bare program": partial(bare.submitted, peers.ADD, MANY),
-            "cloister, Domain.submit": _domain,
+            "cloister, Domain.submit": submitted,
             "ProcessPoolExecutor(1)": _processes,
             "loky(1)": _loky,
             "Pyro5, batch": _pyro,
@@ -56,7 +56,7 @@ def _submitting(submit: Callable[..., Any], what: Any) -> Callable[[], list[floa
 
 
 @contextlib.contextmanager
-def _domain() -> Iterator[Entered]:
+def submitted() -> Iterator[Entered]:
     with cloister.Domain("bench") as domain:
         yield _submitting(domain.submit, peers.ADD), []
 

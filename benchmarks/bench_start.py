@@ -36,12 +36,12 @@ def run() -> Iterator[Table]:
     yield harness.contest(
         "Start: to the first answer",
         {
-            "posix_spawn(/bin/true)": _floor,
+            "posix_spawn(/bin/true)": floor,
             "python -I -S -c pass": _python,
-            "cloister, a domain": lambda: _domain(cloister.Setup()),
+            "cloister, a domain": lambda: started(cloister.Setup()),
             "a fork that says one byte, the same imported": lambda: _forked(0),
-            "cloister, forked": lambda: _domain(_bare(0)),
-            "cloister, forked, a spare": lambda: _domain(_bare(1)),
+            "cloister, forked": lambda: started(_bare(0)),
+            "cloister, forked, a spare": lambda: started(_bare(1)),
             "cloister, numpy preloaded": lambda: _numpy(0),
             "cloister, numpy preloaded, a spare": lambda: _numpy(1),
             "multiprocessing, spawn": lambda: _process("spawn"),
@@ -58,7 +58,7 @@ def run() -> Iterator[Table]:
     yield harness.contest(
         "Start: the way back, from unload to the end",
         {
-            "posix_spawn(/bin/true)": _floor,
+            "posix_spawn(/bin/true)": floor,
             "the end of a fork, the same imported": lambda: _forked(1),
             "cloister, a domain": lambda: _unload(cloister.Setup()),
             "cloister, forked": lambda: _unload(_bare(0)),
@@ -81,7 +81,7 @@ def _timed(operation: Callable[[], object]) -> Callable[[], list[float]]:
 
 
 @contextlib.contextmanager
-def _floor() -> Iterator[Entered]:
+def floor() -> Iterator[Entered]:
     if not hasattr(os, "posix_spawn"):
         raise NotHere("there is no posix_spawn")
     yield _timed(lambda: os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)), []
@@ -140,7 +140,7 @@ def _forked(which: int) -> Iterator[Entered]:
 
 
 @contextlib.contextmanager
-def _domain(setup: cloister.Setup, target: str = peers.LIGHT) -> Iterator[Entered]:
+def started(setup: cloister.Setup, target: str = peers.LIGHT) -> Iterator[Entered]:
     """The end of each domain is not in its time, and neither is the start of its template."""
     cloister.warm_up(setup)
 
@@ -174,7 +174,7 @@ def _with_numpy(spares: int) -> cloister.Setup:
 
 
 def _numpy(spares: int) -> contextlib.AbstractContextManager[Entered]:
-    return _domain(_with_numpy(spares))
+    return started(_with_numpy(spares))
 
 
 @contextlib.contextmanager

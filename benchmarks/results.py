@@ -18,11 +18,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Placement", "Row", "Table", "describe_machine", "figure", "load", "save"]
+__all__ = ["Placement", "Row", "Table", "describe_machine", "elsewhere", "figure", "load", "save", "write"]
 
 Placement = Literal["same", "diff", "free"]
 
 _RESULTS = Path(__file__).parent / "results"
+
+elsewhere: dict[str, str] = {}
+"""Versions of what took part and is not installed in this environment."""
 
 # The peers whose versions a result must name.
 _PEERS = (
@@ -123,7 +126,7 @@ def _versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return found | elsewhere
 
 
 def save(tables: list[Table], *, quick: bool = False, load_before: list[float] | None = None) -> Path:
@@ -133,6 +136,12 @@ def save(tables: list[Table], *, quick: bool = False, load_before: list[float] |
     """
     _RESULTS.mkdir(parents=True, exist_ok=True)
     path = _RESULTS / time.strftime("%Y-%m-%dT%H%M%S.json", time.gmtime())
+    write(path, tables, quick=quick, load_before=load_before)
+    return path
+
+
+def write(path: Path, tables: list[Table], *, quick: bool = False, load_before: list[float] | None = None) -> None:
+    """Write the same into a file of that name, and put it there whole."""
     record = {
         "machine": describe_machine(),
         "versions": _versions(),
@@ -140,8 +149,9 @@ def save(tables: list[Table], *, quick: bool = False, load_before: list[float] |
         "load before": load_before if load_before is not None else _load_average(),
         "tables": [asdict(table) for table in tables],
     }
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    new.replace(path)
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Table]]:

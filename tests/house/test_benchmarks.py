@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import comparison, harness, results
+from benchmarks import comparison, harness, ray_peer, results, runner
 
 
 @pytest.fixture
@@ -213,3 +213,88 @@ def test_the_documents_show_the_plots_that_there_are() -> None:
     there = {file.stem for file in (docs / "_static" / "benchmarks").glob("*.svg")}
     assert shown == there
     assert there == {file.stem for file in (docs / "_static" / "benchmarks").glob("*.png")}
+
+
+def benches(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:
+    """Modules that are benchmarks, each with what it does after its first table."""
+    head = "import os, time\nfrom benchmarks import harness, results\n"
+    made = "    yield results.Table('t', 'floor', [results.Row('floor', 2.0, 2.0, 1.0, 1)])\n"
+    for name, program in programs.items():
+        (folder / f"{name}.py").write_text(f"{head}def run():\n{made}    {program}\n")
+    checkout = Path(__file__).resolve().parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (folder, checkout, checkout / "src"))))
+
+
+@pytest.mark.parametrize(
+    ("program", "failed"),
+    [
+        ("raise ValueError('no')", "raised"),
+        ("os.abort()", "ended by SIGABRT"),
+        ("os._exit(1)", "ended with code 1"),
+        ("raise harness.NotHere('no compiler')", ""),
+    ],
+)
+def test_what_a_benchmark_measured_before_it_ended_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, failed: str
+) -> None:
+    """A benchmark that raises, or whose process ends, keeps its tables; what is missing is no failure."""
+    benches(tmp_path, monkeypatch, ending=program)
+    outcome = runner.measure_apart("ending", quick=True, limit=40)
+    assert outcome.failed == failed
+    assert [table.title for table in outcome.tables] == ["t"]
+
+
+def test_a_benchmark_that_hangs_is_ended_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Past its limit a benchmark is ended, its processes with it; its stacks are told, and its tables kept."""
+    forks = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
+    benches(tmp_path, monkeypatch, hanging=f"{forks}\n    time.sleep(1000)")
+    outcome = runner.measure_apart("hanging", quick=True, limit=3)
+    assert outcome.failed == "took more than 3 s"
+    assert len(outcome.tables) == 1
+    said = capfd.readouterr().err
+    assert "hanging.py" in said
+    assert "in run" in said
+
+
+def test_one_that_fails_does_not_take_the_others_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file of a run has what all measured until it ended, or was interrupted; the run fails by name."""
+    made = results.Table("t", "floor", [results.Row("floor", 2.0, 2.0, 1.0, 1)])
+    outcomes = iter([runner.Outcome([made], {"ray": "2"}), runner.Outcome([made], failed="raised")])
+
+    def measure(module: str, **_: object) -> runner.Outcome:
+        try:
+            return next(outcomes)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(results, "_RESULTS", tmp_path)
+    monkeypatch.setattr(results, "elsewhere", {})
+    monkeypatch.setattr(runner, "measure_apart", measure)
+    assert command.main(["--quick", "call", "map", "pool"]) == 1
+    (file,) = tmp_path.iterdir()
+    record, tables = results.load(file)
+    assert len(tables) == 2
+    assert record["versions"]["ray"] == "2"
+    assert "failed: map (raised), interrupted" in capsys.readouterr().err
+
+
+def test_a_peer_that_is_large_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without Ray its tables are left out, with a line that says how to get it."""
+    monkeypatch.setattr(ray_peer, "FOLDER", tmp_path / "none")
+    if importlib.util.find_spec("ray") is not None:
+        pytest.skip("Ray is installed here")
+    with pytest.raises(harness.NotHere, match="PEERS=ray"), ray_peer.started():
+        pass
+
+
+def test_a_program_of_a_peer_that_ends_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Ray can't begin, the benchmark fails with what it has said."""
+    if importlib.util.find_spec("ray") is not None:
+        pytest.skip("Ray is installed here")
+    monkeypatch.setattr(ray_peer, "_interpreter", lambda: sys.executable)
+    with pytest.raises(EOFError, match="No module named 'ray'"), ray_peer.started():
+        pass
