@@ -22,7 +22,10 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["begin_template", "by_exec", "end_templates", "kind_of_start"]
+__all__ = ["TEMPLATES", "begin_template", "by_exec", "end_templates", "kind_of_start"]
+
+TEMPLATES = sys.platform == "linux" and os.environ.get("CLOISTER_TEMPLATE") != "0"
+"""Whether there are templates in this run, for tests that are about them."""
 
 _FORKED = {
     *("aio", "conformance", "contexts", "domain", "environments", "executor", "guest", "inspection"),

@@ -20,12 +20,11 @@ from cloister.errors import DomainCrashed, StartFailed
 from cloister.levels import template
 from cloister.report import Reason
 from tests.domain.journal import MODULES, Journal, is_running, wait_until
+from tests.guests import TEMPLATES
 
 Make = Callable[..., Domain]
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.environ.get("CLOISTER_TEMPLATE") == "0", reason="no templates here"
-)
+pytestmark = pytest.mark.skipif(not TEMPLATES, reason="no templates here")
 
 
 def warm(*preload: str, path: str | os.PathLike[str] = MODULES, **options: Any) -> Setup:

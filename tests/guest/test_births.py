@@ -27,12 +27,11 @@ from cloister.wire import frames
 from cloister.wire.messages import Kind
 from cloister.wire.values import Codec
 from tests.domain.journal import MODULES
+from tests.guests import TEMPLATES
 
 Make = Callable[..., Domain]
 
-forks = pytest.mark.skipif(
-    sys.platform != "linux" or os.environ.get("CLOISTER_TEMPLATE") == "0", reason="no templates here"
-)
+forks = pytest.mark.skipif(not TEMPLATES, reason="no templates here")
 
 
 def warm(**options: Any) -> Setup:

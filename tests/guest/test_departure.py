@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import cloister
 from cloister.domain.domain import Domain
 from cloister.domain.setup import Setup
 from tests.domain.journal import MODULES
+from tests.guests import TEMPLATES
 
 Make = Callable[..., Domain]
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.parametrize("template", [False, True], ids=["exec", "fo
 @pytest.fixture
 def domain(make: Make, template: bool) -> Domain:
     """A domain that was started by exec, or forked with the module imported."""
-    if template and sys.platform != "linux":
+    if template and not TEMPLATES:
         pytest.skip("no templates here")
     setup = Setup(path=[MODULES], preload=["leaving"] if template else [], template=template)
     assert cloister.warm_up(setup, 30) or not template

@@ -21,10 +21,9 @@ from cloister.domain.setup import Setup, Watchdog
 from cloister.levels import template
 from cloister.wire.values import Codec
 from tests.domain.journal import is_running, wait_until
+from tests.guests import TEMPLATES
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.environ.get("CLOISTER_TEMPLATE") == "0", reason="no templates here"
-)
+pytestmark = pytest.mark.skipif(not TEMPLATES, reason="no templates here")
 
 
 if sys.platform == "linux":
