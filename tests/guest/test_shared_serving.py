@@ -19,7 +19,7 @@ from cloister.guest.interrupts import Interrupted
 from cloister.guest.lent import Lent
 from cloister.guest.shared import SharedServing
 from cloister.guest.threads import Threads
-from cloister.lanes.conversation import Call
+from cloister.lanes.call_frames import Call
 from cloister.pipes.duplex import LaneEnd, lane_pair
 from cloister.wire import frames
 from cloister.wire.messages import Kind

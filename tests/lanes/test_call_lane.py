@@ -12,8 +12,9 @@ import pytest
 
 from cloister.errors import CallCancelled, CallTimeout, DomainUnloaded, MarshalError, ProtocolError
 from cloister.lanes import call_lane
+from cloister.lanes.call_frames import Call
 from cloister.lanes.call_lane import Asked, CallLane, LaneClosed
-from cloister.lanes.conversation import Call, Conversation
+from cloister.lanes.conversation import Conversation
 from cloister.pipes.duplex_posix import lane_pair
 from cloister.wire.values import Codec
 

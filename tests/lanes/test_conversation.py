@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.errors import MarshalError, ProtocolError
-from cloister.lanes import conversation as core
-from cloister.lanes.conversation import Answer, Call, Conversation, Unreadable
+from cloister.lanes import call_frames as core
+from cloister.lanes.call_frames import Answer, Call, Unreadable
+from cloister.lanes.conversation import Conversation
 from cloister.wire import frames
 from cloister.wire.frames import FrameDecoder
 from cloister.wire.messages import COPY, Kind

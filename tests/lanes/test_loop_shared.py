@@ -13,7 +13,7 @@ import pytest
 
 from cloister.errors import CallCancelled, CallTimeout, MarshalError, ProtocolError
 from cloister.lanes import loop_shared
-from cloister.lanes.conversation import Call, raise_frame, read_call, reply_frame
+from cloister.lanes.call_frames import Call, raise_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import LaneClosed
 from cloister.lanes.loop_shared import LoopCall, LoopShared
 from cloister.lanes.rows import CALLS, read_calls

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloister.errors import ProtocolError
-from cloister.lanes.conversation import call_message, reply_message
+from cloister.lanes.call_frames import call_message, reply_message
 from cloister.lanes.rows import (
     CALLS,
     REPLIES,

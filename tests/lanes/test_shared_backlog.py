@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import cloister
 from cloister.guest.shared import MAX_THREADS, SharedServing
 from cloister.lanes import shared_lane
-from cloister.lanes.conversation import Call
+from cloister.lanes.call_frames import Call
 from cloister.lanes.numbered import Numbered
 
 Start = Callable[..., cloister.Domain]

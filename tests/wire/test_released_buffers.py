@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloister.errors import MarshalError
-from cloister.lanes.conversation import reply_frame, reply_message
+from cloister.lanes.call_frames import reply_frame, reply_message
 from cloister.lanes.outgoing import Outgoing
 from cloister.wire.frames import FrameDecoder
 from cloister.wire.values import Codec

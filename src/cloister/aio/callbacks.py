@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cloister.domain.guest_shared import Answer
     from cloister.domain.life import Life
     from cloister.errors import CallTimeout
-    from cloister.lanes.conversation import Call
+    from cloister.lanes.call_frames import Call
     from cloister.lanes.loop_shared import LoopCall
 
 __all__ = ["LoopThreads", "serving"]

@@ -36,8 +36,8 @@ from cloister.wire.messages import SERVICE, Role
 
 if TYPE_CHECKING:
     from cloister.domain.life import Life
+    from cloister.lanes.call_frames import Call
     from cloister.lanes.call_lane import CallLane
-    from cloister.lanes.conversation import Call
     from cloister.pipes.duplex import LaneEnd
     from cloister.pipes.page import Page
 

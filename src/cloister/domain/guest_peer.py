@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from cloister.domain.life import Life
-    from cloister.lanes.conversation import Call
+    from cloister.lanes.call_frames import Call
     from cloister.pipes.page import Page
 
 __all__ = ["GuestPeer"]

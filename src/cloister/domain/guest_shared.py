@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cloister.errors import ProtocolError
-from cloister.lanes.conversation import Call, answer_message, read_call
+from cloister.lanes.call_frames import Call, answer_message, read_call
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
 from cloister.lanes.rows import CALLS, read_calls

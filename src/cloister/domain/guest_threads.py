@@ -28,8 +28,8 @@ from cloister.wire.messages import Kind, Role
 if TYPE_CHECKING:
     from cloister.domain.guest_shared import Answer
     from cloister.domain.life import Life
+    from cloister.lanes.call_frames import Call
     from cloister.lanes.call_lane import CallLane
-    from cloister.lanes.conversation import Call
 
 __all__ = ["GuestThreads"]
 

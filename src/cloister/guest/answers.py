@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.guest.interrupts import StopRequested
-from cloister.lanes.conversation import answer_message, part_frame
+from cloister.lanes.call_frames import answer_message, part_frame
 
 if TYPE_CHECKING:
     from cloister.guest.host import HostPeer

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cloister.guest.awaiting import Awaiting
-    from cloister.lanes.conversation import Call
+    from cloister.lanes.call_frames import Call
     from cloister.pipes.duplex import LaneEnd
     from cloister.pipes.page import Page
 

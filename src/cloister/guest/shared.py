@@ -29,7 +29,7 @@ from cloister.guest.coroutines import Started
 from cloister.guest.interrupts import Interrupted, Running
 from cloister.guest.lent import Lent
 from cloister.guest.pool import Pool
-from cloister.lanes.conversation import Call, read_call
+from cloister.lanes.call_frames import Call, read_call
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
 from cloister.lanes.rows import CALLS, read_calls

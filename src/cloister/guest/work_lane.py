@@ -27,7 +27,7 @@ from cloister.errors import CallCancelled, ProtocolError
 from cloister.guest.answers import Answers
 from cloister.guest.coroutines import Started, is_coroutine
 from cloister.guest.interrupts import Interrupted, Running
-from cloister.lanes.conversation import Call, Unreadable, part_frame, read_call, reply_frame
+from cloister.lanes.call_frames import Call, Unreadable, part_frame, read_call, reply_frame
 from cloister.lanes.frame_lane import READ_BYTES
 from cloister.lanes.outgoing import Outgoing
 from cloister.lanes.rows import CALLS, read_calls

@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from cloister.errors import CallTimeout, MarshalError, ProtocolError
-from cloister.lanes.conversation import OTHER, Answer, Call, Conversation, Unreadable
+from cloister.lanes.call_frames import Answer, Call, Unreadable
+from cloister.lanes.conversation import OTHER, Conversation
 from cloister.lanes.frame_lane import FrameLane, LaneClosed, TimeUp
 
 if TYPE_CHECKING:

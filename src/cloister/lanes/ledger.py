@@ -16,16 +16,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cloister.errors import ProtocolError
-from cloister.lanes.conversation import Unreadable, call_message, read_answer
-from cloister.wire.messages import Kind
+from cloister.lanes.call_frames import ANSWERS, Unreadable, call_message, read_answer
 
 if TYPE_CHECKING:
     from cloister.wire.frames import Buffer, Frame
     from cloister.wire.values import Codec
 
 __all__ = ["Ledger"]
-
-_ANSWERS: Final = frozenset((int(Kind.REPLY), int(Kind.RAISE)))
 
 F = TypeVar("F")
 
@@ -99,7 +96,7 @@ class Ledger(Generic[F]):
 
         The call is still open then: where the answer is malformed, it fails with the lane. Raises ProtocolError.
         """
-        if frame[0] not in _ANSWERS:
+        if frame[0] not in ANSWERS:
             raise ProtocolError(f"a frame of kind {frame[0]} has no place on a shared lane")
         heard = read_answer(codec, frame)
         number = heard[0]

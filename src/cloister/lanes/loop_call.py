@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cloister import calling
 from cloister.errors import CallTimeout, MarshalError, ProtocolError
-from cloister.lanes.conversation import Answer, Call, Conversation, Unreadable
+from cloister.lanes.call_frames import Answer, Call, Unreadable
+from cloister.lanes.conversation import Conversation
 from cloister.lanes.loop_end import LoopEnd
 from cloister.lanes.loop_shared import LoopCall
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import ProtocolError
-from cloister.lanes.conversation import Call
+from cloister.lanes.call_frames import Call
 from cloister.wire import frames
 from cloister.wire.messages import Kind
 

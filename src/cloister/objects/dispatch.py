@@ -16,7 +16,7 @@ from cloister.objects.streams import ASYNC_GENERATOR, GENERATOR, STREAM_METHODS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cloister.lanes.conversation import Call
+    from cloister.lanes.call_frames import Call
     from cloister.objects.exports import Exported, Exports
     from cloister.objects.streams import Puller
 

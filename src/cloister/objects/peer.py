@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cloister.errors import ProtocolError
-    from cloister.lanes.conversation import Call
+    from cloister.lanes.call_frames import Call
     from cloister.wire.limits import WireLimits
 
 __all__ = ["Peer"]
