@@ -9,8 +9,9 @@ import pytest
 from cloister.errors import MarshalError, ProtocolError
 from cloister.objects import buffers
 from cloister.objects.borrowing import Borrower
-from cloister.objects.buffers import SMALLEST, Lender, Loan, Segment, size_for
+from cloister.objects.buffers import Lender
 from cloister.objects.ledger import Ledger
+from cloister.objects.loans import SMALLEST, Loan, Segment, size_for
 from cloister.pipes import segments
 from cloister.pipes.duplex import close_quietly
 

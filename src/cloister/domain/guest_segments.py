@@ -24,9 +24,10 @@ from cloister.errors import ProtocolError
 from cloister.levels.watcher import watcher
 from cloister.objects import commons
 from cloister.objects.borrowing import Borrower
-from cloister.objects.buffers import MAX_SEGMENT, Lender, Segment, in_loop
+from cloister.objects.buffers import Lender, in_loop
 from cloister.objects.exchange import Exchange
 from cloister.objects.ledger import Ledger
+from cloister.objects.loans import MAX_SEGMENT, Segment
 from cloister.pipes import segments
 from cloister.pipes.duplex import close_quietly
 from cloister.wire.messages import Kind

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from cloister import calling
 from cloister.objects import commons
 from cloister.objects.borrowing import Borrower
-from cloister.objects.buffers import MAX_SEGMENT, Lender, Segment, in_loop, size_for
+from cloister.objects.buffers import Lender, in_loop
 from cloister.objects.exchange import Exchange
 from cloister.objects.ledger import Ledger
+from cloister.objects.loans import MAX_SEGMENT, Segment, size_for
 from cloister.pipes import segments
 from cloister.wire.messages import Kind
 

@@ -1,7 +1,8 @@
 """Large buffers that lie in shared memory: what this side of a wall lends the other one, and when it comes back.
 
 Each side is a `Lender` of the segments that it writes, and a `Borrower` of the other's (`borrowing`). A message carries
-a *loan*: segment, offset, length, slot and generation. How a loan comes back is in `ledger`. There are three kinds:
+a *loan*: segment, offset, length, slot and generation (`loans`). How one comes back is in `ledger`. There are three
+kinds:
 
 - A buffer from anywhere is copied into a free segment of the pool (`place`). The segment is free again when the loan
   has come back.
@@ -24,6 +25,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.objects.ledger import SLOTS, Ledger, fence
+from cloister.objects.loans import MAX_SEGMENT, SMALLEST, Loan, Segment, size_for
 from cloister.pipes import pieces
 
 if TYPE_CHECKING:
@@ -32,89 +34,18 @@ if TYPE_CHECKING:
     from cloister.pipes.segments import Mapping
     from cloister.wire.encoding import Gathered
 
-__all__ = ["MAX_SEGMENT", "SMALLEST", "Lender", "Loan", "Segment", "in_loop", "size_for"]
+__all__ = ["Lender", "in_loop"]
 
-SMALLEST: Final = 64 * 1024
-"""The smallest segment; what is shorter travels in its message."""
-MAX_SEGMENT: Final = 1 << 34
-"""The largest one."""
 DOUBT_S: Final = 60.0
 """How long a loan whose lane is over may still be taken up; then the lender takes it back, when it needs the room."""
 COPIED_BY_NUMPY: Final = 1024 * 1024
 """From this size on numpy copies, where it is loaded: it lets other threads run meanwhile, and help."""
 
 
-def size_for(length: int) -> int:
-    """The size of the segment for so many bytes: at most a quarter more, so that others fit into it as well."""
-    size = SMALLEST
-    while size < length:
-        size *= 2
-    step = size // 8
-    return max(SMALLEST, -(-length // step) * step) if size > SMALLEST else SMALLEST
-
-
 def in_loop() -> bool:
     """Whether this thread runs an asyncio loop, which must not be held up."""
     events: Any = sys.modules.get("asyncio.events")
     return events is not None and events._get_running_loop() is not None
-
-
-_NOTHING: Final = memoryview(b"")
-
-
-class Loan:
-    """A part of a segment that the other side may read; `home`: of a segment of its own."""
-
-    __slots__ = ("generation", "home", "keeps", "length", "number", "offset", "open_in", "over", "size", "slot")
-
-    def __init__(
-        self,
-        open_in: Segment,
-        number: int,
-        size: int,
-        offset: int,
-        length: int,
-        slot: int,
-        generation: int,
-        keeps: Any = None,
-    ) -> None:
-        self.open_in = open_in
-        self.number, self.size = number, size
-        self.offset, self.length = offset, length
-        self.slot, self.generation = slot, generation
-        self.keeps = keeps
-        """What was borrowed from the other side and is lent home; None for what lies in a segment of this side."""
-        self.home = keeps is not None
-        self.over = False
-        """The lender has taken it back."""
-
-    @property
-    def fields(self) -> tuple[int, int, int, int, int]:
-        """What a message says of it: segment, offset, length, slot, generation."""
-        return (self.number, self.offset, self.length, self.slot, self.generation)
-
-
-class Segment:
-    """A segment that this side writes; without a mapping, what is lent home."""
-
-    __slots__ = ("claim", "gone", "loans", "mapping", "number", "size", "there", "view")
-
-    def __init__(self, number: int, mapping: Mapping | None) -> None:
-        self.number, self.mapping = number, mapping
-        self.size = 0 if mapping is None else mapping.size
-        self.view = _NOTHING if mapping is None else mapping.view()
-        self.claim = threading.Lock()
-        """Held by who looks whether it is free, and writes it. Nobody waits for it."""
-        self.loans: list[Loan] = []
-        self.there = threading.Event()
-        """The other side has mapped it."""
-        self.gone = False
-
-    def forget(self) -> None:
-        """Use it no more, nor wait for it. Its loans may be held for long, its memory is not."""
-        self.gone = True
-        self.view, self.mapping = _NOTHING, None
-        self.there.set()
 
 
 class Lender:

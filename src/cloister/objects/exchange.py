@@ -14,7 +14,8 @@ from cloister.errors import ProtocolError
 
 if TYPE_CHECKING:
     from cloister.objects.borrowing import Borrower
-    from cloister.objects.buffers import Lender, Loan, Segment
+    from cloister.objects.buffers import Lender
+    from cloister.objects.loans import Loan, Segment
     from cloister.pipes.segments import Mapping
     from cloister.wire.encoding import Gathered
 

@@ -50,8 +50,8 @@ from cloister.wire.culprit import ways_out
 from cloister.wire.reference import Reference
 
 if TYPE_CHECKING:
-    from cloister.objects.buffers import Loan
     from cloister.objects.leases import Lease
+    from cloister.objects.loans import Loan
     from cloister.objects.peer import Peer
     from cloister.wire.encoding import Gathered
 
