@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any, assert_type
 
@@ -18,6 +18,16 @@ def measure(text: str) -> int:
     return len(text)
 
 
+async def fetch(text: str) -> int:
+    """Run in a domain, on its loop."""
+    return len(text)
+
+
+def letters(text: str) -> Iterator[str]:
+    """Run in a domain."""
+    yield from text
+
+
 async def through_a_domain(domain: cloister.aio.Domain) -> None:
     """What the calls of a domain give; what `create` makes of a class is awaited, so it is typed by a Protocol."""
     assert_type(await domain.call(measure, "Ada"), int)
@@ -25,6 +35,10 @@ async def through_a_domain(domain: cloister.aio.Domain) -> None:
     assert_type(domain.submit(measure, "Ada"), asyncio.Future[int])
     assert_type(await domain.submit(measure, "Ada"), int)
     assert_type([size async for size in domain.map(measure, ["Ada"])], list[int])
+    assert_type(await domain.call(fetch, "Ada"), int)
+    assert_type(await domain.submit(fetch, "Ada"), int)
+    assert_type([size async for size in domain.map(fetch, ["Ada"])], list[int])
+    assert_type([letter async for letter in await domain.call(letters, "Ada")], list[str])
     assert_type(await domain.create("shop:Customers", "eu"), Any)
     assert_type(await domain.create(shop.Customers, "eu"), Any)
     assert_type(await domain.with_options(timeout=1).eval("1"), Any)
@@ -49,6 +63,7 @@ async def through_a_protocol(made: Any) -> None:
     assert_type(await customers["Ada"], shop.Order)
     assert_type([name async for name in customers], list[str])
     assert_type(await asyncio.create_task(customers.add("Ada")), int)
+    assert_type(cloister.aio.submit(customers.add, "Ada"), asyncio.Future[int])
     async with asyncio.TaskGroup() as group:
         assert_type(group.create_task(customers.add("Ada")), asyncio.Task[int])
     assert_type(await asyncio.gather(customers.add("Ada"), customers.add("Bob")), tuple[int, int])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from decimal import Decimal
 from typing import Any, assert_type
@@ -16,6 +16,17 @@ import cloister
 def measure(text: str) -> int:
     """Run in a domain."""
     return len(text)
+
+
+async def fetch(text: str) -> int:
+    """Run in a domain, on its loop."""
+    return len(text)
+
+
+async def letters(text: str) -> AsyncIterator[str]:
+    """Run in a domain, on its loop."""
+    for letter in text:
+        yield letter
 
 
 def through_a_protocol(domain: cloister.Domain) -> None:
@@ -61,3 +72,17 @@ def through_the_class(domain: cloister.Domain) -> None:
     future: Future[str] = domain.submit(measure, "Ada")  # expect-error
     texts: Iterator[str] = domain.map(measure, ["Ada"])  # expect-error
     print(length, future, texts)
+
+
+def through_coroutines(domain: cloister.Domain, pool: cloister.DomainPoolExecutor) -> None:
+    """What an `async def` gives that runs over there: its result, for nobody awaits it here."""
+    assert_type(domain.call(fetch, "Ada"), int)
+    assert_type(domain.call(letters, "Ada"), Iterator[str])
+    assert_type(domain.submit(fetch, "Ada"), Future[int])
+    assert_type(list(domain.map(fetch, ["Ada"])), list[int])
+    assert_type(pool.submit(fetch, "Ada"), Future[int])
+    assert_type(pool.submit(measure, "Ada"), Future[int])
+    assert_type(list(pool.map(fetch, ["Ada"])), list[int])
+    assert_type(list(pool.map(measure, ["Ada"])), list[int])
+    text: str = domain.call(fetch, "Ada")  # expect-error
+    print(text)

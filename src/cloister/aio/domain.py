@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Self, TypeVar, overload
 
 from cloister import calling
@@ -85,6 +85,10 @@ class Domain(DomainBase):
         return ObjectHandle(self._life.peer, number)
 
     @overload
+    async def call(self, target: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    async def call(self, target: Callable[..., Iterator[T]], /, *args: Any, **kwargs: Any) -> AsyncIterator[T]: ...
+    @overload
     async def call(self, target: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
     @overload
     async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
@@ -92,6 +96,10 @@ class Domain(DomainBase):
         """Call a function over there and return its result. Raises as `create`."""
         return await self._call("call", target, list(args), kwargs)
 
+    @overload
+    def submit(
+        self, target: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> asyncio.Future[T]: ...
     @overload
     def submit(self, target: Callable[..., T], /, *args: Any, **kwargs: Any) -> asyncio.Future[T]: ...
     @overload
@@ -105,6 +113,17 @@ class Domain(DomainBase):
             return asyncio.ensure_future(self._call("call", target, list(args), kwargs))
         return self._send("call", targets.to_plain(target, self._life.peer.version), list(args), kwargs)
 
+    @overload
+    def map(
+        self,
+        target: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Any,
+        chunksize: int = 1,
+        buffersize: int = 64,
+        return_exceptions: bool = False,
+        progress: Progress | None = None,
+    ) -> AsyncGenerator[T, None]: ...
     @overload
     def map(
         self,

@@ -6,8 +6,8 @@ They belong to the loop's thread, as the calls themselves do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar, overload
 
 from cloister.aio.peer import LoopPeer
 from cloister.domain import functions
@@ -44,7 +44,11 @@ def one_way(method: Callable[..., Any]) -> Callable[..., None]:
     return functions.one_way(method)
 
 
-def submit(method: Callable[..., T | Awaitable[T]], /, *args: Any, **kwargs: Any) -> asyncio.Future[T]:
+@overload
+def submit(method: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any) -> asyncio.Future[T]: ...
+@overload
+def submit(method: Callable[..., T], /, *args: Any, **kwargs: Any) -> asyncio.Future[T]: ...
+def submit(method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
     """Call a method of a proxy; the future has the result, and need not be awaited at once. Raises as `one_way`."""
     future: Any = functions.submit(method, *args, **kwargs)
     return future  # type: ignore[no-any-return]  # a proxy of a loop gives a future of the loop

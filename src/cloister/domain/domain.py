@@ -5,7 +5,7 @@ Here is the interface; the life of a domain is in `life`, its lanes in `guest_pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -72,13 +72,19 @@ class Domain(DomainBase):
         return ObjectHandle(self._life.peer, number)
 
     @overload
+    def call(self, target: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    def call(self, target: Callable[..., AsyncIterator[T]], /, *args: Any, **kwargs: Any) -> Iterator[T]: ...
+    @overload
     def call(self, target: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
     @overload
     def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
     def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call a function over there and return its result. Raises as `create`."""
+        """Call a function over there and return its result, also of a coroutine function. Raises as `create`."""
         return self._call("call", target, list(args), kwargs)
 
+    @overload
+    def submit(self, target: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any) -> Future[T]: ...
     @overload
     def submit(self, target: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...
     @overload
@@ -91,6 +97,17 @@ class Domain(DomainBase):
         with calling.limits(self._timeout, self._kill_after):
             return self._life.peer.submit(SERVICE, "call", (plain, list(args), kwargs), None)
 
+    @overload
+    def map(
+        self,
+        target: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Any,
+        chunksize: int = 1,
+        buffersize: int = 64,
+        return_exceptions: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[T]: ...
     @overload
     def map(
         self,

@@ -6,9 +6,9 @@ a method of a proxy, or a callable that came from a domain. Any thread may enter
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from cloister.domain.domain import Domain
 from cloister.domain.guest_peer import GuestPeer
@@ -48,7 +48,11 @@ def one_way(method: Callable[..., Any]) -> Callable[..., None]:
     return tell
 
 
-def submit(method: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+@overload
+def submit(method: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any) -> Future[T]: ...
+@overload
+def submit(method: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...
+def submit(method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
     """Call a method of a proxy without waiting; the future has the result. Raises TypeError as `one_way`.
 
     Done-callbacks run on the thread that reads the answers of the domain (with `max_concurrency`, on the one that made

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -109,6 +109,8 @@ class DomainPoolExecutor(Executor):
         weakref.finalize(self, force.forget).atexit = False
 
     @overload
+    def submit(self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any) -> Future[T]: ...
+    @overload
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...
     @overload
     def submit(self, fn: str, /, *args: Any, **kwargs: Any) -> Future[Any]: ...
@@ -129,6 +131,19 @@ class DomainPoolExecutor(Executor):
         self._force.submit(work)
         return work.future
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Any,
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        idempotent: bool | None = None,
+        return_exceptions: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[T]: ...
     @overload
     def map(
         self,
