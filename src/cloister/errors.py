@@ -158,7 +158,10 @@ class LevelUnavailable(DomainError):
 
 
 class SandboxUnavailable(DomainError):
-    """The permissions asked for can't be enforced on this machine. Nothing was started."""
+    """The permissions asked for can't be enforced on this machine. Nothing was started.
+
+    Nothing raises it yet: it comes with permissions.
+    """
 
 
 # -- one call --------------------------------------------------------------------------------------------------------
@@ -235,7 +238,7 @@ class DeadlockDetected(CallError):
 
 
 class PermissionDenied(CloisterError, PermissionError):
-    """The domain tried what its permissions do not grant."""
+    """The domain tried what its permissions do not grant. Nothing raises it yet: it comes with permissions."""
 
 
 class WrongProcess(CloisterError):

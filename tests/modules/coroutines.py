@@ -10,7 +10,6 @@ from typing import Any
 
 _notes: list[Any] = []
 _everybody = asyncio.Event()
-_swallowing: set[asyncio.Task[Any]] = set()
 
 
 async def echo(value: Any) -> Any:

@@ -120,10 +120,3 @@ class Countdown:
 def make(cls: type, *args: object) -> object:
     """Call a class that came from the host."""
     return cls(*args)
-
-
-def module_names() -> list[str]:
-    """What is loaded here."""
-    import sys
-
-    return sorted(sys.modules)

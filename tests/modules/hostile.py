@@ -171,18 +171,6 @@ def read_nothing() -> None:
     re.match(r"(a+)+$", "a" * 60 + "b")
 
 
-def unread_control(seconds: float) -> None:
-    """Hold the thread that reads the control channel, by the lock under which it writes."""
-    import gc
-
-    from cloister.guest.control import Control
-
-    for found in gc.get_objects():
-        if isinstance(found, Control):
-            found._sending.acquire()
-    time.sleep(seconds)
-
-
 def flood_from_threads(kind: int, body: list[Any]) -> None:
     """Send the same message as fast as it goes, for as long as the host takes it."""
     data = _frame(kind, body) * 64

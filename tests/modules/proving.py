@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -172,11 +171,6 @@ def slots() -> dict[str, Any]:
     found["again"] = "colour" not in data or data["colour"] is None
     data.free("colour")
     return found
-
-
-def is_loaded(module: str) -> bool:
-    """Whether this domain has loaded a module."""
-    return module in sys.modules
 
 
 def same(one: object, other: object) -> bool:

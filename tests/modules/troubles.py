@@ -313,12 +313,6 @@ def close_control() -> None:
     os.close(3)
 
 
-def close_control_unread(count: int) -> None:
-    """Close the control channel while the host's words lie in it unread, which the host sees as a reset."""
-    time.sleep(count)
-    os.close(3)
-
-
 def importable(names: list[str]) -> list[str]:
     """Those of these modules that can be imported here."""
     import importlib

@@ -15,7 +15,7 @@ from typing import Any
 from cloister import aio, pipes
 from cloister.pipes.channel import Format
 from cloister.pipes.pipe import Pipe
-from cloister.pipes.transport_memory import memory_pair
+from tests.pipes.memory import memory_pair
 
 KINDS = ["named", "dotnet", "pair", "memory", "asyncio", "uvloop"]
 

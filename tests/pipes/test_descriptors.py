@@ -14,8 +14,8 @@ from cloister import pipes
 from cloister.errors import PipeClosed, PipeError, PipeTimeout
 from cloister.pipes.channel import Format
 from cloister.pipes.pipe import Pipe
-from cloister.pipes.transport_memory import memory_pair
 from tests.pipes import descriptors
+from tests.pipes.memory import memory_pair
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from cloister import pipes
 from cloister.errors import NotConnected, PipeClosed, PipeError, PipeTimeout
 from cloister.pipes.channel import Format
 from cloister.pipes.pipe import Pipe
-from cloister.pipes.transport_memory import Faults, memory_pair
 from cloister.pipes.transport_posix import SocketTransport
 from tests.pipes import descriptors
 from tests.pipes.ends import Background, fresh_name
+from tests.pipes.memory import Faults, memory_pair
 
 MESSAGES = [b"first", b"", b"third"]
 

@@ -138,7 +138,8 @@ def intercepted(*rules: Rule) -> Callable[[C], C]:
 
     A class decorator. A rule is a callable that gets the `ContextCall` and returns its result, usually that of
     ``call.proceed()``. Above `synchronized` a rule runs in the caller's context, before the turn has come; below it, or
-    without it, inside. The objects of the class share a context only where the rules are the same.
+    without it, inside. The objects of the class share a context only where the rules are the same. Raises TypeError for
+    a rule that can't be called.
     """
     for rule in rules:
         if not callable(rule):

@@ -52,7 +52,7 @@ class CreationHook:
     """A hook that is in force until `remove`, or until the end of its ``with`` block."""
 
     def __init__(self, function: Callable[[Creation], Creation | None]) -> None:
-        """`function` as in `creation_hook`."""
+        """`function` as in `creation_hook`. Raises TypeError where it is none."""
         if not callable(function):
             raise TypeError(f"a creation hook is a function that takes the Creation, not {function!r}")
         self.function = function

@@ -118,7 +118,7 @@ class MainLoop:
     # -- the main thread ---------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Run the loop until the domain ends. Raises what ended it."""
+        """Run the loop until the domain ends. Raises what ended it: StopRequested where the host wants that."""
         main = self._main
         self._peer.run_loop(self.later)
         main.has_loop = True

@@ -37,8 +37,8 @@ def inspect_code(target: str | os.PathLike[str]) -> ListedCode:
     `target` is the path of a Python file, of a folder (a package, or one with packages in it), or of a wheel or zip
     archive; or the name of a module or package, ``"acme.customers"``, as an import here would find it. A module that
     can't be read - no Python, too large, nested too deep - is listed with its `error`, and the others are listed as
-    well. Raises FileNotFoundError and ModuleNotFoundError where nothing is there, and ValueError where it has no Python
-    source: a module that is written in C, a broken archive, more than 10,000 files.
+    well. Raises FileNotFoundError and ModuleNotFoundError where nothing is there, ValueError where it has no Python
+    source - a module that is written in C, a broken archive, more than 10,000 files - and TypeError for no path at all.
     """
     if not isinstance(target, str | os.PathLike):
         raise TypeError(f"the code to inspect is a path, or the name of a module, not {target!r}")

@@ -79,7 +79,8 @@ def lease(
     seconds, or none within 10 s end it. Then every use over there raises MarshalError.
 
     ``@cloister.lease(60)`` above a class is for all its objects; ``cloister.lease(60)(value)`` hands one over, as
-    `share` does. Without any of this there are no leases. Raises ValueError for what is no number of seconds.
+    `share` does. Without any of this there are no leases. Raises ValueError for what is no number of seconds, and
+    TypeError for a sponsor that can't be called.
     """
     for name, number in (("seconds", seconds), ("renew_on_call", renew_on_call)):
         if number is None and name == "renew_on_call":

@@ -38,7 +38,7 @@ KNOWN: Final[dict[str, type]] = {}
 def by_reference(cls: C) -> C:
     """Mark a class: its instances, and those of its subclasses, stay where they are and a proxy travels.
 
-    Use it as a decorator. A type that can't be changed is shared value by value, with `share`.
+    Use it as a decorator. One that can't be changed raises TypeError; its values are wrapped in `share`.
     """
     with contextlib.suppress(AttributeError, TypeError):
         setattr(cls, _MARK, True)

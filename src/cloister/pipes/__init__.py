@@ -7,7 +7,7 @@ is in `cloister.aio`. Start reading at `pipe`; the files from the top down:
 ``channel``, ``outbox``, ``framing``     messages, without input and output
 ``names``, ``deadline``                  rules for names and for time
 ``transport``, ``native``                what a platform must provide, and which one this is
-``*_posix``, ``*_windows``, ``*_memory`` the platforms
+``*_posix``, ``*_windows``               the platforms
 """
 
 from __future__ import annotations

@@ -341,7 +341,10 @@ async def connect(
     max_message: int = DEFAULT_MAX_MESSAGE,
     current_user_only: bool = True,
 ) -> Pipe:
-    """Connect to the server of this name, waiting until it appears; options and errors as the blocking ``connect``."""
+    """Connect to the server of this name, waiting until it appears, for at most `timeout` seconds.
+
+    Options and errors as the blocking ``connect``.
+    """
     form = Format(framing, encoding, max_message)
     form.check()
     place = native.find_place(name, style)

@@ -55,7 +55,7 @@ class Peer(NamedTuple):
     pid: int | None
     """The process, or None where the system does not tell."""
     uid: int | None
-    """The user, or None where the system does not tell (Windows, in memory)."""
+    """The user, or None where the system does not tell (Windows)."""
 
 
 class Received(NamedTuple):
