@@ -245,13 +245,14 @@ def test_running_task_is_cancelled_by_asking(make_pool: Make) -> None:
     assert pool.submit("chores:pid").result(PATIENCE_S) == pid
 
 
-def test_task_that_does_not_stop_is_killed_after_the_grace(make_pool: Make) -> None:
+def test_task_that_does_not_stop_is_killed_after_the_grace(make_pool: Make, tmp_path: Path) -> None:
     """A cancelled task that swallows the request, or is in native code, ends with its worker after `kill_after`."""
     pool = make_pool(1, kill_after=0.1)
-    for stubborn in ("chores:swallow_everything", "chores:hold_the_lock"):
+    for stubborn in ("swallow_everything", "hold_the_lock"):
         pid = pool.submit("chores:pid").result(PATIENCE_S)
-        future = pool.submit(stubborn)
-        while not future.running():
+        there = tmp_path / stubborn
+        future = pool.submit(f"chores:{stubborn}", str(there))
+        while not there.exists():
             threading.Event().wait(0.01)
         threading.Event().wait(0.1)
         assert future.cancel()

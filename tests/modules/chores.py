@@ -92,15 +92,17 @@ def hold_of(number: int, slow: int) -> int:
     return number
 
 
-def hold_the_lock() -> None:
+def hold_the_lock(marks: str = os.devnull) -> None:
     """Sleep in native code without giving up the interpreter lock."""
+    note(marks, "there")
     ctypes.PyDLL(None).sleep(600)
 
 
-def swallow_everything() -> None:
+def swallow_everything(marks: str = os.devnull) -> None:
     """Ignore every exception that is to stop this."""
     while True:
         try:
+            note(marks, "there")
             while True:
                 time.sleep(0.001)
         except BaseException:
