@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 __all__ = ["JOIN_S", "enter_all", "run_all"]
 

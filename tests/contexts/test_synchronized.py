@@ -18,6 +18,7 @@ import cloister
 from cloister import calling
 from cloister.contexts.turn import Pass, Turn
 from cloister.errors import CallTimeout
+from tests.patience import wait_until
 
 Mode = cloister.Synchronization
 JOIN_S = 10.0
@@ -59,13 +60,6 @@ def _running(*functions: Callable[[], object]) -> Iterator[list[threading.Thread
         for thread in threads:
             thread.join(JOIN_S)
             assert not thread.is_alive()
-
-
-def _wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + JOIN_S
-    while not holds():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.001)
 
 
 @pytest.mark.parametrize(
@@ -137,12 +131,12 @@ def test_the_turn_goes_on_in_the_order_of_arrival() -> None:
     turn = _turn_of(queue)
     assert turn is not None
     with _running(lambda: queue.hold(event)):
-        _wait_until(lambda: bool(turn.holders))
+        wait_until(lambda: bool(turn.holders))
         threads = []
         for number in range(20):
             threads.append(threading.Thread(target=queue.serve, args=(number,)))
             threads[-1].start()
-            _wait_until(lambda number=number: turn.waiting == number + 1)  # type: ignore[misc]  # bound early
+            wait_until(lambda number=number: turn.waiting == number + 1)
         event.set()
         for thread in threads:
             thread.join(JOIN_S)
@@ -170,9 +164,9 @@ def test_others_come_in_during_a_call_out_only_if_reentrant(reentrant: bool) -> 
         assert out.wait(JOIN_S)
         with _running(look):
             if reentrant:
-                _wait_until(lambda: came_in == [True])
+                wait_until(lambda: came_in == [True])
             else:
-                _wait_until(lambda: turn.waiting == 1)
+                wait_until(lambda: turn.waiting == 1)
                 assert not came_in
             go_on.set()
     assert came_in == [reentrant]
@@ -197,7 +191,7 @@ def test_a_call_out_that_comes_back_proceeds_and_excludes_others(reentrant: bool
     with _running(lambda: first.call(lambda: outside.call(lambda: first.call(hold)))):
         assert back.wait(JOIN_S)
         with _running(lambda: came_in.append(first.here().is_synchronized)):
-            _wait_until(lambda: turn.waiting == 1)
+            wait_until(lambda: turn.waiting == 1)
             go_on.set()
     assert came_in == [True]
 
@@ -267,7 +261,7 @@ def test_waiting_for_the_turn_ends_with_the_time() -> None:
     assert turn is not None
     event = threading.Event()
     with _running(lambda: held.call(lambda: event.wait(JOIN_S))):
-        _wait_until(lambda: bool(turn.holders))
+        wait_until(lambda: bool(turn.holders))
         with pytest.raises(CallTimeout, match=r"waited for its turn in <context \d+>"), cloister.timeout(0.01):
             held.here()
         assert turn.waiting == 0

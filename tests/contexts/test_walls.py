@@ -18,7 +18,8 @@ import cloister
 from cloister.objects.descriptions import describe_type
 from cloister.objects.marks import KNOWN
 from tests.contexts.crowd import JOIN_S, enter_all
-from tests.objects.conftest import MODULES, wait_until
+from tests.objects.conftest import MODULES
+from tests.patience import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import pytest
 import cloister
 from cloister.errors import DeadlockDetected
 from tests.contexts.crowd import JOIN_S, run_all
-from tests.objects.conftest import MODULES, wait_until
+from tests.objects.conftest import MODULES
+from tests.patience import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cloister.domain import events
+from tests.patience import wait_until
 
 __all__ = ["MODULES", "Journal", "is_running", "wait_until"]
 
@@ -36,7 +36,7 @@ class Journal:
         with self._changed:
             return [event for event in self.events if isinstance(event, kind)]
 
-    def wait_for(self, kind: type[E], timeout: float = 10.0, count: int = 1) -> E:
+    def wait_for(self, kind: type[E], timeout: float = 30.0, count: int = 1) -> E:
         """Wait for the `count`-th event of a type and return it."""
         with self._changed:
             done = self._changed.wait_for(lambda: len(self.of(kind)) >= count, timeout)
@@ -50,15 +50,6 @@ class Journal:
     def lines(self, stream: str = "stdout") -> list[str]:
         """The lines of one stream so far."""
         return [event.line for event in self.of(events.Output) if event.stream == stream]
-
-
-def wait_until(condition: Any, timeout: float = 10.0) -> float:
-    """Wait until a condition holds; return how many seconds that took. Fails after `timeout`."""
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < timeout, f"not within {timeout} s"
-        time.sleep(0.001)
-    return time.monotonic() - begin
 
 
 def is_running(pid: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from cloister.domain import crew as crews
 from cloister.domain.crew import Crew, Queue
 from cloister.levels.watcher import watcher
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 
 def test_crew_without_a_thread_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:

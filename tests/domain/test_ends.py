@@ -16,7 +16,8 @@ from cloister.domain.domain import Domain
 from cloister.domain.setup import Watchdog
 from cloister.errors import DomainCrashed, RemoteError, StartFailed
 from cloister.report import Reason, Report
-from tests.domain.journal import Journal, is_running, wait_until
+from tests.domain.journal import Journal, is_running
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

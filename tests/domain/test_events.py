@@ -21,7 +21,8 @@ from cloister.aio.event_streams import LoopEventStream
 from cloister.domain.domain import Domain
 from cloister.errors import CallTimeout, DomainUnloaded, LevelUnavailable, StartFailed
 from cloister.report import Reason
-from tests.domain.journal import MODULES, Journal, wait_until
+from tests.domain.journal import MODULES, Journal
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 SETUP = cloister.Setup(path=[MODULES])

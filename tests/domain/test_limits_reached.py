@@ -16,7 +16,7 @@ import pytest
 from cloister.domain import shortage
 from cloister.domain.domain import Domain
 from cloister.domain.shortage import DESCRIPTORS
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from tests.domain.journal import MODULES, is_running, wait_until
+from tests.domain.journal import MODULES, is_running
+from tests.patience import wait_until
 
 PROGRAM = f"""
 import os, signal, sys, threading, time

@@ -11,7 +11,7 @@ import pytest
 import cloister
 from cloister.domain import guest_threads
 from cloister.domain.options import Options, program_args
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 JOIN_S = 20.0
 Make = Callable[..., cloister.Domain]

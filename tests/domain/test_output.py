@@ -16,7 +16,8 @@ from cloister.domain.crew import Crew, Queue
 from cloister.domain.domain import Domain
 from cloister.domain.output import Output
 from cloister.errors import DomainCrashed
-from tests.domain.journal import Journal, wait_until
+from tests.domain.journal import Journal
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

@@ -19,8 +19,9 @@ from cloister.domain.setup import Setup
 from cloister.errors import DomainCrashed, StartFailed
 from cloister.levels import template
 from cloister.report import Reason
-from tests.domain.journal import MODULES, Journal, is_running, wait_until
+from tests.domain.journal import MODULES, Journal, is_running
 from tests.guests import TEMPLATES
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

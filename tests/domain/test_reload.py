@@ -15,7 +15,8 @@ from cloister.domain.resolving import Found
 from cloister.domain.setup import Setup
 from cloister.errors import CallTimeout, DomainUnloaded, StartFailed
 from cloister.objects.proxies import is_proxy
-from tests.domain.journal import Journal, wait_until
+from tests.domain.journal import Journal
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

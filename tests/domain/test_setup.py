@@ -19,7 +19,8 @@ from cloister.domain.domain import Domain
 from cloister.domain.setup import Setup
 from cloister.errors import StartFailed
 from cloister.report import Reason
-from tests.domain.journal import MODULES, wait_until
+from tests.domain.journal import MODULES
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

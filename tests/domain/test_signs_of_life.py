@@ -19,7 +19,8 @@ from cloister.domain.guard import Guard
 from cloister.domain.setup import Watchdog
 from cloister.errors import CallCancelled, CallTimeout, DomainCrashed
 from cloister.report import Reason
-from tests.domain.journal import Journal, wait_until
+from tests.domain.journal import Journal
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

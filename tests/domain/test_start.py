@@ -23,7 +23,8 @@ from cloister.domain.state import State
 from cloister.errors import CallTimeout, DomainCrashed, LevelUnavailable, StartFailed
 from cloister.levels import lifeline
 from cloister.report import Reason
-from tests.domain.journal import MODULES, Journal, wait_until
+from tests.domain.journal import MODULES, Journal
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

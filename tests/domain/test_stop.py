@@ -19,7 +19,8 @@ from cloister.domain.state import State
 from cloister.errors import DomainCrashed, DomainUnloaded
 from cloister.levels import template
 from cloister.report import Reason
-from tests.domain.journal import MODULES, Journal, is_running, wait_until
+from tests.domain.journal import MODULES, Journal, is_running
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

@@ -17,7 +17,8 @@ import cloister
 from cloister import events
 from cloister.errors import CallTimeout, DomainCrashed, DomainUnloaded
 from cloister.report import Reason
-from tests.domain.journal import Journal, wait_until
+from tests.domain.journal import Journal
+from tests.patience import wait_until
 
 JOIN_S = 20.0
 Make = Callable[..., cloister.Domain]

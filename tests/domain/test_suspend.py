@@ -14,7 +14,8 @@ from cloister import aio, events
 from cloister.domain.domain import Domain
 from cloister.errors import CallTimeout, DomainUnloaded
 from cloister.report import Reason
-from tests.domain.journal import Journal, is_running, wait_until
+from tests.domain.journal import Journal, is_running
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

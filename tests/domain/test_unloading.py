@@ -18,7 +18,8 @@ from cloister.domain.domain import Domain
 from cloister.domain.farewell import Farewell
 from cloister.errors import DomainCrashed, DomainUnloaded
 from cloister.report import Reason
-from tests.domain.journal import MODULES, Journal, is_running, wait_until
+from tests.domain.journal import MODULES, Journal, is_running
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 LIMIT_S = 10

@@ -21,8 +21,9 @@ from cloister.environments.build import build
 from cloister.environments.spec import spec_of
 from cloister.errors import DomainUnloaded, EnvironmentFailed, StartFailed
 from cloister.report import Reason
-from tests.domain.journal import Journal, is_running, wait_until
+from tests.domain.journal import Journal, is_running
 from tests.environments.wheels import make_wheel
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

@@ -16,7 +16,7 @@ import pytest
 
 import cloister
 from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 Make = Callable[..., cloister.DomainPoolExecutor]
 Pool = cloister.DomainPoolExecutor

@@ -20,17 +20,10 @@ from cloister.domain import events
 from cloister.errors import CallCancelled, CallTimeout, RemoteError
 from cloister.guest.coroutines import Coroutines
 from cloister.guest.threads import Threads
+from tests.patience import wait_until
 
 Make = Callable[..., cloister.Domain]
 JOIN_S = 20.0
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, for a bounded time."""
-    end = time.monotonic() + JOIN_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 class Notes:
@@ -151,7 +144,7 @@ def test_time_out_cancels_the_task(make: Make, thread: str) -> None:
             worker.start()
             worker.join(JOIN_S)
         seconds *= 2
-    until(lambda: notes.has("CancelledError"))
+    wait_until(lambda: notes.has("CancelledError"))
     assert domain.call("coroutines:echo", 1) == 1
 
 
@@ -161,9 +154,9 @@ def test_cancelled_future_cancels_the_task(make: Make) -> None:
     other = domain.submit("coroutines:meet", "other")
     future = domain.submit("coroutines:forever")
     notes = Notes(domain)
-    until(lambda: notes.has("begun"))
+    wait_until(lambda: notes.has("begun"))
     assert future.cancel()
-    until(lambda: notes.has("CancelledError"))
+    wait_until(lambda: notes.has("CancelledError"))
     domain.call("coroutines:open_gate", "other")
     assert other.result(JOIN_S) == "other"
 
@@ -187,10 +180,10 @@ def test_coroutine_that_swallows_cancellation_holds_up_nobody(make: Make) -> Non
     domain.call("coroutines:notes")
     future = domain.submit("coroutines:stubborn", 30)
     notes = Notes(domain)
-    until(lambda: notes.has("begun"))
+    wait_until(lambda: notes.has("begun"))
     with pytest.raises(CallTimeout):
         domain.with_options(timeout=0.5).call("coroutines:stubborn", 30)
-    until(lambda: notes.has("swallowed"))
+    wait_until(lambda: notes.has("swallowed"))
     assert future.cancel()
     assert domain.call("coroutines:echo", 1) == 1
     assert domain.submit("coroutines:echo", 2).result(JOIN_S) == 2
@@ -201,7 +194,7 @@ def test_unload_with_a_stubborn_coroutine_is_bounded(make: Make) -> None:
     domain = make(stop_timeout=10)
     domain.submit("coroutines:stubborn", 60)
     notes = Notes(domain)
-    until(lambda: notes.has("begun"))
+    wait_until(lambda: notes.has("begun"))
     begun = time.monotonic()
     domain.unload()
     assert time.monotonic() - begun < 8
@@ -215,7 +208,7 @@ def test_tasks_unwind_at_the_end_of_the_domain(make: Make, tmp_path: Path) -> No
     trace = tmp_path / "trace"
     future = domain.submit("coroutines:leave_at_exit", str(trace))
     notes = Notes(domain)
-    until(lambda: notes.has("begun"))
+    wait_until(lambda: notes.has("begun"))
     domain.unload()
     assert trace.read_text() == "unwound\n"
     with pytest.raises(cloister.DomainUnloaded):
@@ -231,7 +224,7 @@ def test_one_way_call_of_a_coroutine(make: Make) -> None:
     account: Any = domain.create("coroutines:Account")
     for _ in range(10):
         cloister.one_way(account.add)(1)
-    until(lambda: bool(account.now() == 10))
+    wait_until(lambda: bool(account.now() == 10))
 
 
 def test_exception_that_no_task_takes_is_an_event(make: Make) -> None:
@@ -242,7 +235,7 @@ def test_exception_that_no_task_takes_is_an_event(make: Make) -> None:
     domain.call("gc:collect")
     domain.call("coroutines:soon", "in the loop")
     cloister.one_way(domain.create("coroutines:Account").add)("no number")
-    until(lambda: len(told) == 3)
+    wait_until(lambda: len(told) == 3)
     assert {type(event.error) for event in told} == {KeyError, LookupError, TypeError}
 
 

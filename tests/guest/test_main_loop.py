@@ -14,6 +14,7 @@ import pytest
 
 import cloister
 from cloister.errors import CallTimeout, DeadlockDetected, DomainCrashed, StartFailed
+from tests.patience import wait_until
 
 JOIN_S = 20.0
 Make = Callable[..., cloister.Domain]
@@ -35,14 +36,6 @@ def make_with(make: Make, modules: Path) -> Callable[..., cloister.Domain]:
         return make(setup=setup, **options)
 
     return make_one
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, for a bounded time."""
-    end = time.monotonic() + JOIN_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @every_loop
@@ -132,10 +125,10 @@ def test_time_out_interrupts_a_call_on_the_loop(make_with: Make, loop: str, how:
     for _ in range(2):
         with pytest.raises(CallTimeout):
             domain.with_options(timeout=0.3).call(how, *args)
-        until(lambda: domain.call("loops:names") == ["Interrupted" if args else "CancelledError"])
+        wait_until(lambda: domain.call("loops:names") == ["Interrupted" if args else "CancelledError"])
         assert domain.call("loops:thread") == "MainThread"
     domain.call("loops:ticks")
-    until(lambda: domain.call("loops:ticks") > 0)
+    wait_until(lambda: domain.call("loops:ticks") > 0)
 
 
 @every_loop
@@ -165,7 +158,7 @@ def test_unload_ends_the_loop(make_with: Make, loop: str, doing: str, tmp_path: 
     caller = threading.Thread(target=use_main)
     caller.start()
     assert begun.wait(JOIN_S)
-    until(lambda: doing == "nothing" or domain.status().running > 0)
+    wait_until(lambda: doing == "nothing" or domain.status().running > 0)
     now = time.monotonic()
     domain.unload()
     assert time.monotonic() - now < 9
@@ -185,7 +178,7 @@ def test_initializer_finds_the_loop(make_with: Make) -> None:
 def test_loop_that_ends_by_itself_ends_the_domain(make_with: Make) -> None:
     """A loop that returns ends its domain like a program that returns; one that raises ends it with what it raises."""
     domain = make_with("loops:leaving")
-    until(lambda: domain.report is not None)
+    wait_until(lambda: domain.report is not None)
     with pytest.raises(DomainCrashed) as caught:
         domain.call("loops:thread")
     assert caught.value.report.reason.value == "exited"

@@ -21,7 +21,7 @@ from cloister.guest.interrupts import Interrupted
 from cloister.guest.tasks import Tasks
 from cloister.objects import targets
 from cloister.report import Reason
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 MODULES = Path(__file__).parent.parent / "modules"
 JOIN_S = 30.0

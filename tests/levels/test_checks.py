@@ -20,7 +20,8 @@ from cloister.domain.domain import Domain
 from cloister.domain.resolving import Found
 from cloister.domain.setup import Setup
 from tests.contexts.crowd import enter_all
-from tests.domain.journal import Journal, wait_until
+from tests.domain.journal import Journal
+from tests.patience import wait_until
 from tests.soak.levels import resident
 
 Make = Callable[..., Domain]

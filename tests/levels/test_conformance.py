@@ -28,7 +28,7 @@ from cloister.errors import (
     StartFailed,
 )
 from cloister.levels.watcher import watcher
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

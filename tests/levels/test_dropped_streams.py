@@ -12,7 +12,7 @@ import pytest
 import cloister
 from cloister import aio
 from cloister.domain.domain import Domain
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

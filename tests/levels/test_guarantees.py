@@ -26,8 +26,8 @@ from cloister.domain.setup import Setup
 from cloister.domain.status import GUARANTEES
 from cloister.errors import CannotUnload, DomainCrashed, DomainUnloaded, LevelUnavailable
 from cloister.report import Reason
-from tests.domain.journal import wait_until
 from tests.levels.conftest import MODULES, Make
+from tests.patience import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "levels.md"
 

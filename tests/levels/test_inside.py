@@ -18,8 +18,8 @@ from cloister.domain.domain import Domain
 from cloister.domain.setup import Setup, Watchdog
 from cloister.errors import CannotUnload, LevelUnavailable, StartFailed
 from cloister.levels import interpreter
-from tests.domain.journal import wait_until
 from tests.levels.conftest import AT_EVERY_LEVEL, MODULES, Make
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.parametrize("level", AT_EVERY_LEVEL[:2], indirect=True)
 

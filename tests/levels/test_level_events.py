@@ -15,7 +15,8 @@ from cloister import events
 from cloister.domain.domain import Domain
 from cloister.errors import DomainUnloaded, MarshalError
 from cloister.report import Reason
-from tests.domain.journal import Journal, wait_until
+from tests.domain.journal import Journal
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

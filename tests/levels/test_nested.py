@@ -13,8 +13,8 @@ import pytest
 import cloister
 from cloister.domain.domain import Domain
 from cloister.errors import DomainUnloaded
-from tests.domain.journal import wait_until
 from tests.levels.conftest import AT_EVERY_LEVEL
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 

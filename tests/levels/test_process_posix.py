@@ -12,7 +12,8 @@ import pytest
 
 from cloister.levels import lifeline
 from cloister.levels.process_posix import Process, begin
-from tests.domain.journal import is_running, wait_until
+from tests.domain.journal import is_running
+from tests.patience import wait_until
 
 Start = Callable[..., Process]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cloister.domain.setup import Setup
-from tests.domain.journal import wait_until
 from tests.levels.conftest import Make
+from tests.patience import wait_until
 
 JOIN_S = 30.0
 

@@ -20,8 +20,9 @@ from cloister.domain.domain import Domain
 from cloister.domain.setup import Setup, Watchdog
 from cloister.levels import template
 from cloister.wire.values import Codec
-from tests.domain.journal import is_running, wait_until
+from tests.domain.journal import is_running
 from tests.guests import TEMPLATES
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.skipif(not TEMPLATES, reason="no templates here")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 import cloister
 from cloister.domain.guest_peer import GuestPeer
 from cloister.lanes import frame_lane, shared_lane
+from tests.patience import wait_until
 
 MODULES = Path(__file__).parent.parent / "modules"
 
@@ -60,11 +60,3 @@ def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(GuestPeer, "call", counted)
     return made
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until something holds that another process will bring about. Fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.005)

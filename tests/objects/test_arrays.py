@@ -17,7 +17,7 @@ from cloister.objects import buffers, commons
 from cloister.objects.exchange import root_under
 from cloister.pipes import segments
 from cloister.report import Reason
-from tests.objects.conftest import wait_until
+from tests.patience import wait_until
 
 np = pytest.importorskip("numpy")
 pytestmark = pytest.mark.skipif(not segments.AVAILABLE, reason="this platform has no segments")

@@ -15,7 +15,7 @@ from cloister.objects.peer import Peer
 from cloister.objects.rule import Marshaller
 from cloister.wire.limits import DEFAULT_LIMITS
 from cloister.wire.reference import Reference
-from tests.objects.conftest import wait_until
+from tests.patience import wait_until
 
 
 @cloister.by_reference

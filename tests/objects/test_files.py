@@ -19,7 +19,7 @@ import cloister
 from cloister.errors import CallTimeout, MarshalError
 from cloister.objects.files import Arrivals, pack, unpack
 from cloister.report import Reason
-from tests.objects.conftest import wait_until
+from tests.patience import wait_until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="descriptors travel where there are Unix sockets")
 

@@ -20,7 +20,7 @@ from cloister.objects.imports import Imports
 from cloister.objects.peer import Peer
 from cloister.objects.rule import Marshaller
 from cloister.wire.limits import DEFAULT_LIMITS
-from tests.objects.conftest import wait_until
+from tests.patience import wait_until
 
 
 class Cycle:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cloister
-from tests.objects.conftest import wait_until
+from tests.patience import wait_until
 
 
 class Shown:

@@ -15,7 +15,7 @@ import pytest
 
 import cloister
 from cloister.errors import MarshalError
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 MODULES = Path(__file__).parent.parent / "modules"
 GONE = r"object #\d+ is gone: its lease ran out"

@@ -16,7 +16,7 @@ import cloister
 from cloister.errors import CallTimeout, DomainCrashed, MarshalError
 from cloister.pipes import segments
 from cloister.report import Reason
-from tests.objects.conftest import wait_until
+from tests.patience import wait_until
 
 np = pytest.importorskip("numpy")
 pytestmark = pytest.mark.skipif(not segments.AVAILABLE, reason="this platform has no segments")

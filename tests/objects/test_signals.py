@@ -14,7 +14,7 @@ import pytest
 import cloister
 from cloister import aio
 from cloister.errors import CallCancelled, MarshalError
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 SETUP = cloister.Setup(path=[Path(__file__).parent.parent / "modules"])
 

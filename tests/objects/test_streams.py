@@ -19,7 +19,7 @@ from cloister.objects.reading import Reading
 from cloister.objects.streams import END, MORE, MOST_BYTES, MOST_ITEMS, RAISED, Puller, weigh
 from cloister.report import Reason
 from tests.modules import flows
-from tests.objects.conftest import wait_until
+from tests.patience import wait_until
 
 
 def caught(numbers: Iterator[int]) -> list[object]:

@@ -20,6 +20,7 @@ import pytest
 
 from cloister import pipes
 from cloister.errors import NameTaken, NotConnected, PipeBusy, PipeCancelled, PipeClosed, PipeError, PipeTimeout
+from tests.patience import wait_until
 from tests.pipes import descriptors
 from tests.pipes.ends import Background, fresh_name
 
@@ -38,10 +39,7 @@ def connect(server: pipes.PipeServer, timeout: float | None = 5) -> pipes.Pipe:
 
 def wait_until_accepting(server: pipes.PipeServer) -> None:
     """Return when another thread waits in accept."""
-    deadline = time.monotonic() + 5
-    while not server._listener._gate._inside:  # type: ignore[attr-defined]  # of the POSIX listener
-        assert time.monotonic() < deadline, "nobody accepts"
-        time.sleep(0.001)
+    wait_until(lambda: server._listener._gate._inside)  # type: ignore[attr-defined]  # of the POSIX listener
 
 
 # -- accept and close -------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from cloister.domain.domain import Domain
 from cloister.levels import interpreter
-from tests.domain.journal import wait_until
+from tests.patience import wait_until
 
 __all__ = ["Figures", "leaks", "main", "one", "resident"]
 
