@@ -486,9 +486,9 @@ def test_code_in_the_middle_of_a_submit_may_wait_for_another(
 
         monkeypatch.setattr(owner, name, wrapped)
 
-    for owner, name in [(Ledger, "encode"), (Ledger, "until"), (Sending, "_write_at_once")]:
+    for owner, name in [(Ledger, "encode"), (Ledger, "until"), (Sending, "_write_only")]:
         with monkeypatch.context():
-            if name == "_write_at_once":
+            if name == "_write_only":
                 monkeypatch.setattr(shared_lane, "BURST_S", 0.0)
             domain.submit("operator:add", 1, 1)
             earlier.append(domain.submit("errands:sleep", 0.02))  # it is only queued
@@ -541,16 +541,16 @@ def test_end_of_a_domain_reaches_a_finalizer_that_waits_in_the_middle_of_a_submi
     """Where the domain dies while a finalizer waits in the middle of a submit, all of it ends with the report."""
     domain = start()
     endless = domain.submit("time:sleep", 60)
-    real, ends = Sending._write_at_once, []
+    real, ends = Sending._write_only, []
 
-    def write(self: Any, data: Any) -> None:
+    def write(self: Any, frame: bytes) -> None:
         monkeypatch.undo()
         domain.submit("os:_exit", 3)
         ends.append(endless.exception(JOIN_S))
-        real(self, data)
+        real(self, frame)
 
     monkeypatch.setattr(shared_lane, "BURST_S", 0.0)
-    monkeypatch.setattr(Sending, "_write_at_once", write)
+    monkeypatch.setattr(Sending, "_write_only", write)
     monkeypatch.setattr(shared_lane, "BURST_S", 0.0)  # two calls so close would be written by the reading thread
     last = domain.submit("time:sleep", 60)
     ends.append(last.exception(JOIN_S))

@@ -1,7 +1,7 @@
 """Rows: short calls, or short answers, of a shared lane that travel in one frame.
 
-Here are the bytes of a row, both ways; who collects one and when it leaves is in `sending`, `loop_shared` and
-`outgoing`. A row is an array of what would be the messages of single frames, one after the other as they were encoded.
+Here are the bytes of a row, both ways, and how what was collected is cut into frames; who collects it and when it
+leaves is in `sending`, `loop_shared` and `outgoing`. A row is an array of what would be the messages of single frames, one after the other as they were encoded.
 So it costs one header, one look and one decode, and a message is encoded when it is made: what an argument becomes
 later does not matter.
 
@@ -12,7 +12,7 @@ one bad message never harms the others of its row. Whatever else arrives is a Pr
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.errors import ProtocolError
@@ -21,10 +21,10 @@ from cloister.wire import frames
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
-    from cloister.wire.frames import Frame
+    from cloister.wire.frames import Buffer, Frame
     from cloister.wire.values import Codec
 
-__all__ = ["CALLS", "REPLIES", "ROW_BYTES", "calls_frame", "read_calls", "read_replies", "replies_frame"]
+__all__ = ["CALLS", "REPLIES", "ROW_BYTES", "calls_frame", "framed", "read_calls", "read_replies", "replies_frame"]
 
 ROW_BYTES: Final = 8 * 1024
 """A row that has so many bytes takes no more."""
@@ -37,6 +37,35 @@ _SHORT_ROW: Final = 16
 _long_row = struct.Struct(">BH").pack
 
 _new_tuple = tuple.__new__
+_ONLY_SHORT: Final = frozenset((bytes,))
+
+
+def framed(
+    row: Sequence[bytes | list[Buffer]], frame: Callable[[Sequence[bytes]], bytes]
+) -> Iterator[tuple[int, bytes | list[Buffer]]]:
+    """Give the frames of what was collected, in its order, each with how many of the row are in it.
+
+    A short message is collected as its bytes; as many as fit go into one frame, which `frame` makes. Anything else is
+    collected in the pieces of its frame, and given as it is.
+    """
+    if _ONLY_SHORT.issuperset(map(type, row)) and sum(map(len, row)) < ROW_BYTES:
+        yield len(row), frame(row)  # type: ignore[arg-type]  # all of it is bytes
+        return
+    bodies: list[bytes] = []
+    size = 0
+    for each in row:
+        if isinstance(each, bytes):
+            bodies.append(each)
+            size += len(each)
+            if size < ROW_BYTES:
+                continue
+        if bodies:
+            yield len(bodies), frame(bodies)
+            bodies, size = [], 0
+        if not isinstance(each, bytes):
+            yield 1, each
+    if bodies:
+        yield len(bodies), frame(bodies)
 
 
 def calls_frame(bodies: Sequence[bytes]) -> bytes:

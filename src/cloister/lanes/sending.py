@@ -5,6 +5,11 @@ Short calls are collected as a row (`rows`), and become one frame when they leav
 
 All but `wait_for_room` is entered with the lock, which a `__getstate__` or a finalizer enters again in the middle of
 anything: what it adds comes after what was added before, and whoever is moving takes it along.
+
+A KeyboardInterrupt comes to the main thread wherever Python looks for signals: after a call, when a function begins, in
+a loop. It must leave each call in the row, in the queue, or in the pipe, and none of them torn. So a call leaves the
+row when its frame is in the queue, in one step without a place for it; and how much was written is noted in the step
+that writes. What is left is sent by whoever comes next.
 """
 
 from __future__ import annotations
@@ -13,9 +18,10 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-from cloister.lanes.rows import ROW_BYTES, calls_frame
+from cloister.lanes.rows import ROW_BYTES, calls_frame, framed
 
 if TYPE_CHECKING:
     from cloister.wire.frames import Buffer
@@ -36,7 +42,7 @@ class Sending:
         self._writer = writer
         self.lock = threading.RLock()  # entered again by a `__getstate__` or a finalizer that submits
         self._room = threading.Condition(self.lock)
-        self.row: list[bytes | Sequence[Buffer]] = []
+        self.row: list[bytes | list[Buffer]] = []
         """Calls that were not framed yet, in the order of their numbers: a short one as its message alone, any other
         one in the pieces of its frame."""
         self.row_bytes = 0
@@ -69,13 +75,12 @@ class Sending:
             return  # whoever moves takes it along, or the reading thread does
         self._moving = True
         try:
-            while self.row:
-                row, self.row, self.row_bytes = self.row, [], 0
-                if len(row) == 1 and not self._queue:
-                    only = row[0]
-                    self._write_at_once((calls_frame((only,)),) if isinstance(only, bytes) else only)
+            while row := self.row:
+                self.row_bytes = 0
+                if len(row) == 1 and not self._queue and not self.stuck and isinstance(first := row[0], bytes):
+                    self._write_only(calls_frame((first,)))
                 else:
-                    self._line_up(row)
+                    self._line_up()
             if self._queue and not self.stuck:
                 self._write_queue()
         finally:
@@ -107,65 +112,87 @@ class Sending:
         self.lock = threading.RLock()
         self._room = threading.Condition(self.lock)
 
-    def _line_up(self, row: Sequence[bytes | Sequence[Buffer]]) -> None:
-        """Queue the frames of what was collected."""
-        queue = self._queue
-        bodies: list[bytes] = []
-        size = 0
-        for each in row:
-            if isinstance(each, bytes):
-                bodies.append(each)
-                size += len(each)
-                if size < ROW_BYTES:
-                    continue
-            if bodies:
-                queue += calls_frame(bodies)
-                bodies, size = [], 0
-            if not isinstance(each, bytes):
-                self._queue_pieces(each)
-        if bodies:
-            queue += calls_frame(bodies)
+    def _write_only(self, frame: bytes) -> None:
+        """Write the frame of a call that came alone; where the pipe does not take it, it stays in the row."""
+        sent: list[int] = []
+        try:
+            # One step of Python: how much was written is known, wherever Ctrl-C comes.
+            sent.extend(map(os.write, (self._writer,), (frame,)))
+        except BlockingIOError:
+            self.stuck = True
+        except OSError:
+            del self.row[:1]  # the peer is gone; the reading thread says so
+        finally:
+            if sent:
+                # No call in these two lines: Ctrl-C comes before both, or after both.
+                self._queue += frame[sent[0] :]
+                del self.row[:1]
 
-    def _queue_pieces(self, data: Sequence[Buffer]) -> None:
-        """Queue a frame, or write a long one, which is not copied where nothing waits before it."""
-        if sum(map(len, data)) >= ROW_BYTES:
-            if self._queue and not self.stuck:
-                self._write_queue()
-            if not self._queue:
-                self._write_at_once(data)
-                return
-        for piece in data:
-            self._queue += piece
+    def _line_up(self) -> None:
+        """Queue the frames of what was collected; a long one is written where nothing waits before it."""
+        for count, frame in framed(self.row[:], calls_frame):
+            if not isinstance(frame, bytes):
+                if sum(map(len, frame)) >= ROW_BYTES:
+                    if self._queue and not self.stuck:
+                        self._write_queue()
+                    if not self._queue:
+                        self._write_long(frame)
+                        continue
+                frame = b"".join(frame)
+            self._queue += frame  # no call here, as above
+            del self.row[:count]
 
-    def _write_at_once(self, data: Sequence[Buffer]) -> None:
-        """Write what the pipe takes, and queue the rest. Nothing is queued before."""
-        for index, piece in enumerate(data):
+    def _write_long(self, frame: Sequence[Buffer]) -> None:
+        """Write the first of the row, of which nothing is copied but what the pipe does not take. Nothing is queued."""
+        sent: list[int] = []
+        try:
+            self._write_pieces(frame, sent)
+            self._queue_rest(frame, sent)
+        except BaseException:  # Ctrl-C, which comes once
+            self._queue_rest(frame, sent)
+            raise
+
+    def _write_pieces(self, frame: Sequence[Buffer], sent: list[int]) -> None:
+        for piece in frame:
             try:
-                sent = os.write(self._writer, piece)
+                sent.extend(map(os.write, (self._writer,), (piece,)))
             except BlockingIOError:
-                sent = 0
-            except OSError:
-                return  # the peer is gone; the reading thread says so
-            if sent < len(piece):
                 self.stuck = True
-                self._queue += memoryview(piece)[sent:]
-                for later in data[index + 1 :]:
-                    self._queue += later
                 return
+            except OSError:
+                sent[:] = map(len, frame)  # the peer is gone; the reading thread says so
+                return
+            if sent[-1] < len(piece):
+                self.stuck = True
+                return
+
+    def _queue_rest(self, frame: Sequence[Buffer], sent: Sequence[int]) -> None:
+        """Queue what was not sent of the first of the row, so many bytes of each piece; nothing where that was done."""
+        rest = bytearray()
+        for count, piece in zip_longest(sent, frame, fillvalue=0):
+            rest += piece[count:] if count else piece
+        if self.row and self.row[0] is frame:
+            self._queue = rest
+            del self.row[:1]
 
     def _write_queue(self) -> None:
         """Write one portion of what is queued."""
+        queue, sent = self._queue, []
         try:
-            with memoryview(self._queue) as view, view[:WRITE_BYTES] as portion:
-                sent = os.write(self._writer, portion)
+            if len(queue) <= WRITE_BYTES:
+                sent.extend(map(os.write, (self._writer,), (queue,)))
+            else:
+                with memoryview(queue) as view, view[:WRITE_BYTES] as portion:
+                    sent.extend(map(os.write, (self._writer,), (portion,)))
+                self._room.notify_all()
         except BlockingIOError:
             self.stuck = True
         except OSError:  # nobody reads the other end; the reading thread notices it once nothing waits for room
-            self._queue.clear()
+            queue.clear()
             self.stuck = False
             self._room.notify_all()
         else:
-            self.stuck = sent < min(len(self._queue), WRITE_BYTES)
-            del self._queue[:sent]  # cheap: a bytearray only moves its beginning
-            if not self.full:
-                self._room.notify_all()
+            self.stuck = sent[0] < min(len(queue), WRITE_BYTES)
+        finally:
+            if sent:
+                del queue[: sent[0]]  # cheap: a bytearray only moves its beginning

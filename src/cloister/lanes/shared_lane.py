@@ -123,20 +123,23 @@ class SharedLane:
             number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
             now = time.monotonic()
             alone, self._last = now - self._last > BURST_S or not ledger.waiting, now
-            # Nothing may come between the next four lines: a finalizer that submits finds this call numbered and on its
-            # way, and comes after it.
-            future.number = ledger.said = number
-            ledger.waiting[number] = future
-            sending.row_bytes += len(data) if type(data) is bytes else ROW_BYTES
-            sending.row.append(data)
+            size = len(data) if type(data) is bytes else ROW_BYTES
             try:
+                # Nothing may come between the next four lines, neither Ctrl-C, as no call is before the last one, nor a
+                # finalizer that submits: it finds this call numbered and on its way, and comes after it.
+                future.number = ledger.said = number
+                ledger.waiting[number] = future
+                sending.row_bytes += size
+                sending.row.append(data)
                 if deadline is not None:
                     ledger.until(number, deadline)
                 if alone or sending.row_bytes >= ROW_BYTES:
                     sending.send()
-            finally:  # a KeyboardInterrupt here must not leave the calls of others unsent
                 if deadline is not None or sending.waits:
                     self._wake.wake()
+            except BaseException:  # Ctrl-C: the thread sends what waits, this call and those of others
+                self._wake.wake()
+                raise
         return future
 
     def give_up(self, future: Numbered) -> bool:
@@ -159,11 +162,15 @@ class SharedLane:
         Refuses that on the thread that reads the answers: raises DeadlockDetected there.
         """
         sending = self._sending
-        if sending.waits and not sending.stuck and sending.lock.acquire(blocking=False):
+        if sending.waits and not sending.stuck:
+            taken: list[bool] = []
             try:
-                sending.send()
+                taken.extend(map(sending.lock.acquire, (False,)))  # noted in the same step: Ctrl-C comes after both
+                if taken[0]:
+                    sending.send()
             finally:
-                sending.lock.release()
+                if taken and taken[0]:
+                    sending.lock.release()
         if threading.current_thread() is self._thread and not self._closed:
             raise DeadlockDetected(
                 f"{name}() was waited for on thread {self._thread.name!r}, which reads its answer: from a done-callback"

@@ -1,0 +1,75 @@
+"""Interrupts at each place where Python may run the handler of a signal: what a Ctrl-C does that comes at a bad moment.
+
+Python looks for signals when it enters a function, jumps back in a loop, and after a call of something written in C has
+returned; nowhere else. So what has no call in it is not torn, and a test that steps through these places sees all that
+a real Ctrl-C may do, and each time the same.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+__all__ = ["Stepper", "each_interrupt"]
+
+_LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD", "SEND", "YIELD_VALUE", "POP_JUMP_BACKWARD")
+_LOOKING = frozenset(
+    number for name, number in dis.opmap.items() if name.startswith(_LOOKS) and "INTRINSIC" not in name
+)
+
+
+class Stepper:
+    """Raises KeyboardInterrupt in the calling thread at the `step`-th place, counted from 1, in files of some paths."""
+
+    def __init__(self, step: int, *paths: str) -> None:
+        self.step, self.seen = step, 0
+        self.where = ""
+        self._paths = paths
+        self._last: dict[FrameType, int] = {}
+
+    def run(self, action: Callable[[], object]) -> bool:
+        """Run this; whether it was interrupted."""
+        before = sys.gettrace()
+        sys.settrace(self._at_call)
+        try:
+            action()
+        except KeyboardInterrupt:
+            if not self.where:
+                raise
+        finally:
+            sys.settrace(before)
+            self._last.clear()
+        return bool(self.where)
+
+    def _at_call(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if self.where or not any(path in frame.f_code.co_filename for path in self._paths):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._at_step
+
+    def _at_step(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "opcode" and not self.where:
+            code, here = frame.f_code.co_code, frame.f_lasti
+            last, self._last[frame] = self._last.get(frame), code[here]
+            if last in _LOOKING:
+                self.seen += 1
+                if self.seen == self.step:
+                    self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+                    raise KeyboardInterrupt
+        elif event == "return":
+            self._last.pop(frame, None)
+        return self._at_step
+
+
+def each_interrupt(action: Callable[[], object], *paths: str, start: int = 1) -> Iterator[Stepper]:
+    """Run this again and again, and interrupt it once each time, one place later; end where it was not reached."""
+    step = start
+    while True:
+        stepper = Stepper(step, *paths)
+        if not stepper.run(action):
+            return
+        yield stepper
+        step += 1
