@@ -17,6 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from cloister.conditions import Condition
 from cloister.daemons import daemons
 from cloister.levels.watcher import watcher
 
@@ -43,7 +44,7 @@ class Crew:
     def begin_anew(self) -> None:
         """Forget all jobs and threads, as a forked child must: the threads of its parent are not there."""
         self._jobs: deque[Callable[[], object]] = deque()
-        self._condition = threading.Condition()
+        self._condition = Condition()
         self._threads = 0
         self._idle = 0
 
@@ -107,7 +108,7 @@ class Queue:
         self._jobs: deque[tuple[Callable[[], object], int]] = deque()
         self._size = 0
         self._lock = threading.RLock()  # a finalizer may unload the domain while it is held
-        self._idle = threading.Condition(self._lock)
+        self._idle = Condition(self._lock)
         self._running = False
         self._drainer = 0
         self.dropped = 0

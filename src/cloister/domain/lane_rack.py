@@ -7,12 +7,12 @@ enter.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cloister import calling, long_waits, waits
+from cloister.conditions import Condition
 from cloister.errors import CallTimeout
 from cloister.long_waits import SLICE_S, LongWait
 
@@ -34,7 +34,7 @@ class LaneRack:
         self._open = open_lane
         self._spare: list[CallLane] = []
         self._taken = 0
-        self._freed = threading.Condition()
+        self._freed = Condition()
         self._closed = False
         self._changes = 0
         """How often a lane was taken or given back."""
@@ -103,7 +103,7 @@ class LaneRack:
 
     def disown(self) -> None:
         """This is a forked child: no lock of the parent's threads counts here."""
-        self._freed = threading.Condition()
+        self._freed = Condition()
         self._closed = True
 
     def _choose(self, wanted: CallLane | None) -> bool:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from cloister.conditions import Condition
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,7 +29,7 @@ class Moments:
     def begin_anew(self) -> None:
         """Let all be still to come, and nobody wait."""
         self.lock = threading.RLock()  # a finalizer may call, or unload, while it is held
-        self._moved = threading.Condition(self.lock)
+        self._moved = Condition(self.lock)
         self._ended = threading.Event()
         self._waiters: list[Callable[[], object]] = []
         self._callers: list[Callable[[], object]] = []

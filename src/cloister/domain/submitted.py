@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister import calling, waits
+from cloister.conditions import Condition
 from cloister.errors import CallCancelled
 from cloister.lanes.answers import wait_for_answer
 
@@ -39,6 +40,7 @@ class Submitted(Future[Any]):
         """`call` makes the call and says `begin` when it has a lane; `interrupt` tells the guest to stop one, and calls
         what it is given where that should have happened by then."""
         super().__init__()
+        self._condition = Condition()  # the one that the base class has made may be left taken by Ctrl-C
         self.name = name
         self._call, self._interrupt = call, interrupt
         self._context = contextvars.copy_context()

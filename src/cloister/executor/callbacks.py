@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from cloister.conditions import Condition
 from cloister.daemons import daemons
 from cloister.levels.watcher import watcher
 
@@ -32,7 +33,7 @@ class Callbacks:
     def __init__(self, name: str) -> None:
         self._name = name
         self._jobs: deque[Callable[[], object]] = deque()
-        self._condition = threading.Condition(threading.RLock())  # a finalizer may complete a future while it is held
+        self._condition = Condition()  # a finalizer may complete a future while it is held
         self._threads = self._idle = 0
         self._taken = 0
         self.ending = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cloister.conditions import Condition
 from cloister.executor.seats import awaited
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class PoolFuture(Future[T]):
 
     def __init__(self, work: Work) -> None:
         super().__init__()
+        self._condition = Condition()  # the one that the base class has made may be left taken by Ctrl-C
         self.work = work
         self.has_callbacks = False
         self.hops = self.hopped = False

@@ -17,6 +17,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cloister.conditions import Condition
 from cloister.errors import WrongProcess
 from cloister.executor.clocks import Clocks, stop
 from cloister.executor.handing import Handing
@@ -78,7 +79,7 @@ class Workforce:
 
     def _begin_locks(self) -> None:
         self.lock = threading.RLock()  # a finalizer may submit, cancel or forget a pool while it is held
-        self.settled = threading.Condition(self.lock)
+        self.settled = Condition(self.lock)
         self.closing = threading.Event()
 
     # -- what is known -------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
 from typing import Any, Final, Protocol
 
 from cloister import calling, waits
+from cloister.conditions import Condition
 from cloister.lanes.answers import wait_for_answer
 from cloister.long_waits import SLICE_S
 
@@ -88,7 +89,7 @@ class Numbered(Future[Any]):
             mine = self.__dict__
             mine.setdefault("_waiters", [])
             mine.setdefault("_done_callbacks", [])
-            made = mine.setdefault("_made", threading.Condition())
+            made = mine.setdefault("_made", Condition())
         # Whoever has the lock is about to wait: it has looked before, and is told of what comes now.
         if self._ready and self._state not in _OVER and not made._is_owned():
             self._tell(made)

@@ -1,9 +1,9 @@
 """Rows: short calls, or short answers, of a shared lane that travel in one frame.
 
 Here are the bytes of a row, both ways, and how what was collected is cut into frames; who collects it and when it
-leaves is in `sending`, `loop_shared` and `outgoing`. A row is an array of what would be the messages of single frames, one after the other as they were encoded.
-So it costs one header, one look and one decode, and a message is encoded when it is made: what an argument becomes
-later does not matter.
+leaves is in `sending`, `loop_shared` and `outgoing`. A row is an array of what would be the messages of single frames,
+one after the other as they were encoded. So it costs one header, one look and one decode, and a message is encoded when
+it is made: what an argument becomes later does not matter.
 
 Invariant: a row holds MessagePack's own types alone, see `Codec.elaborate`. Nothing in it can be refused by itself, so
 one bad message never harms the others of its row. Whatever else arrives is a ProtocolError. Pure.

@@ -18,9 +18,10 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Final
 
+from cloister.conditions import Condition
 from cloister.lanes.rows import ROW_BYTES, calls_frame, framed
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Sending:
         """`writer` does not block."""
         self._writer = writer
         self.lock = threading.RLock()  # entered again by a `__getstate__` or a finalizer that submits
-        self._room = threading.Condition(self.lock)
+        self._room = Condition(self.lock)
         self.row: list[bytes | list[Buffer]] = []
         """Calls that were not framed yet, in the order of their numbers: a short one as its message alone, any other
         one in the pieces of its frame."""
@@ -110,7 +111,7 @@ class Sending:
         """This is a forked child, in which nobody waits here; the lock may be held by a thread that is not there."""
         self.closed = True
         self.lock = threading.RLock()
-        self._room = threading.Condition(self.lock)
+        self._room = Condition(self.lock)
 
     def _write_only(self, frame: bytes) -> None:
         """Write the frame of a call that came alone; where the pipe does not take it, it stays in the row."""
@@ -169,15 +170,16 @@ class Sending:
     def _queue_rest(self, frame: Sequence[Buffer], sent: Sequence[int]) -> None:
         """Queue what was not sent of the first of the row, so many bytes of each piece; nothing where that was done."""
         rest = bytearray()
-        for count, piece in zip_longest(sent, frame, fillvalue=0):
-            rest += piece[count:] if count else piece
+        for count, piece in zip(chain(sent, repeat(0)), frame, strict=False):
+            rest += piece[count:]
         if self.row and self.row[0] is frame:
             self._queue = rest
             del self.row[:1]
 
     def _write_queue(self) -> None:
         """Write one portion of what is queued."""
-        queue, sent = self._queue, []
+        queue = self._queue
+        sent: list[int] = []
         try:
             if len(queue) <= WRITE_BYTES:
                 sent.extend(map(os.write, (self._writer,), (queue,)))
