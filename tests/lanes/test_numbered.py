@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloister.lanes import numbered
+from cloister.conditions import Condition
 from cloister.lanes.numbered import Numbered, settle
 
 LIMIT_S = 30
@@ -111,7 +111,7 @@ def test_callback_prepared_before_sending_may_exit(caplog: pytest.LogCaptureFixt
 def test_future_that_waits_for_a_finalizer_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """A finalizer in the middle of making a condition waits for other futures; those are completed meanwhile."""
     other, third = Numbered(Lane(), 2, "g"), Numbered(Lane(), 3, "h")
-    make = numbered.Condition
+    make = Condition
     done: list[Any] = []
 
     def complete_others() -> None:
@@ -119,7 +119,7 @@ def test_future_that_waits_for_a_finalizer_holds_up_no_other(monkeypatch: pytest
         settle({3: third}, [[3, 8]])
 
     def make_and_wait() -> threading.Condition:
-        monkeypatch.setattr(numbered, "Condition", make)
+        monkeypatch.setattr("cloister.lanes.numbered.Condition", make)
         thread = threading.Thread(target=complete_others, daemon=True)
         thread.start()
         done.append((other.result(LIMIT_S), third.result(LIMIT_S)))
@@ -127,7 +127,7 @@ def test_future_that_waits_for_a_finalizer_holds_up_no_other(monkeypatch: pytest
         return make()
 
     future = Numbered(Lane(), 1, "f")
-    monkeypatch.setattr(numbered, "Condition", make_and_wait)
+    monkeypatch.setattr("cloister.lanes.numbered.Condition", make_and_wait)
     future.add_done_callback(done.append)
     future.complete(1, None)
     assert done == [(7, 8), future]
@@ -137,16 +137,16 @@ def test_future_that_waits_for_a_finalizer_holds_up_no_other(monkeypatch: pytest
 def test_condition_that_is_made_while_the_answer_comes_is_told(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the outcome comes just before or just after the condition is there: all hear of it, once."""
     future = Numbered(Lane(), 1, "f")
-    make = numbered.Condition
+    make = Condition
     told: list[Any] = []
 
     def make_late() -> threading.Condition:
-        monkeypatch.setattr(numbered, "Condition", make)
+        monkeypatch.setattr("cloister.lanes.numbered.Condition", make)
         if moment == "before":
             assert not settle({1: future}, [[1, 5]])
         return make()
 
-    monkeypatch.setattr(numbered, "Condition", make_late)
+    monkeypatch.setattr("cloister.lanes.numbered.Condition", make_late)
     future.add_done_callback(told.append)
     if moment == "after":
         assert settle({1: future}, [[1, 5]]) == [(future, 5)]
