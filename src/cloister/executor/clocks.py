@@ -109,7 +109,7 @@ class Clocks:
         worker.idle_watched = False
         assert self._idle_timeout is not None
         with self._force.lock:
-            if worker not in self._force.idle:
+            if worker not in self._force.idle or worker.queue:
                 return
             due = worker.idle_since + self._idle_timeout
             leaves = due <= time.monotonic()

@@ -6,6 +6,7 @@ Any thread may enter. Who completes it is in `handing`.
 from __future__ import annotations
 
 from concurrent.futures import Future
+from concurrent.futures._base import CANCELLED
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloister.conditions import Condition
@@ -37,13 +38,23 @@ class PoolFuture(Future[T]):
         it does not. The future is over at once. False where it was done before.
         """
         work = self.work
-        if not work.owner.give_up(work):
-            return self.cancelled()
-        super().cancel()
-        self.set_running_or_notify_cancel()  # tells those who wait for several futures
-        if not self.hopped:
-            work.owner.settle(work)
+        try:
+            if not work.owner.give_up(work):
+                return self.cancelled()
+            self._end()
+        except BaseException:  # Ctrl-C, which comes once
+            if work.given_up:
+                self._end()
+            raise
         return True
+
+    def _end(self) -> None:
+        """Be cancelled; what of it was done before is not done again."""
+        super().cancel()
+        if self._state == CANCELLED:
+            self.set_running_or_notify_cancel()  # tells those who wait for several futures
+        if not self.hopped:
+            self.work.owner.settle(self.work)
 
     def result(self, timeout: float | None = None) -> T:
         """As that of any future. Raises DeadlockDetected where all workers would wait for the code that asks."""

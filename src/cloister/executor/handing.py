@@ -28,7 +28,6 @@ from cloister.executor.callbacks import Callbacks
 from cloister.executor.clocks import stop
 from cloister.executor.work import late
 from cloister.lanes.frame_lane import LaneClosed
-from cloister.report import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,10 +59,14 @@ class Handing:
         """Give work to the workers that have room, and have more started. Returns to whom something is to be sent."""
         force = self._force
         given: list[Worker] = []
+        now = time.monotonic()
         while force.idle and (work := force.next_work()) is not None:
-            worker = force.idle.pop()
-            worker.take(work)
-            given.append(worker)
+            worker = force.idle[-1]
+            if not worker.queue:  # else Ctrl-C came when it had just been given some
+                worker.take_first(force.pending, now)
+                given.append(worker)
+                work.begins()
+            force.idle.remove(worker)
         force.hiring.hire()
         if force.pending:
             given += [worker for worker in force.workers if self._give_ahead(worker)]
@@ -71,15 +74,16 @@ class Handing:
 
     def _give_ahead(self, worker: Worker) -> bool:
         """Give a worker more of what waits, as long as there is room. Whether it got any."""
-        pending, given = self._force.pending, False
+        force, given, now = self._force, False, time.monotonic()
         for _ in range(worker.room()):
+            work = force.next_work()
             # What has a time to be over is not to wait behind something that has none.
-            if not pending or pending[0].limit is not None or self._is_used_up(worker):
+            if work is None or work.limit is not None or self._is_used_up(worker):
                 break
-            work = pending.popleft()
-            if not work.over:
-                worker.take(work)
-                given = True
+            worker.take_first(force.pending, now)
+            given = True
+            if work.first:
+                work.begins()
         if given and len(worker.queue) > 1:
             self._force.clocks.watch_ahead()
         return given
@@ -122,27 +126,47 @@ class Handing:
 
     def send(self, given: Iterable[Worker]) -> None:
         """Send what these workers were given, and what they get where some of it can't be sent."""
-        todo = deque(given)
-        while todo:
-            worker = todo.popleft()
-            for work in self._send(worker):
-                todo += self._over(worker, work)
+        try:
+            todo = deque(given)
+            while todo:
+                worker = todo.popleft()
+                for work in self._send(worker):
+                    todo += self._over(worker, work)
+        except BaseException:
+            self.go_on_elsewhere()
+            raise
         hiring = self._force.hiring
         if hiring.outcasts:
             with self._force.lock:
                 outcasts, hiring.outcasts = hiring.outcasts, []
             self.fail(outcasts)
 
+    def go_on_elsewhere(self) -> None:
+        """Ctrl-C has come in the middle: let another thread give out what waits, and send what was given."""
+        self.callbacks.run(self._go_on_here)
+
+    def _go_on_here(self) -> None:
+        force = self._force
+        with force.lock:
+            over = [(worker, work) for worker in force.workers if not worker.sending for work in worker.left()]
+        for worker, work in over:
+            self.send(self._over(worker, work))
+        with force.lock:
+            self.match()
+            left = [worker for worker in force.workers if worker.unsent]
+        self.send(left)
+
     def _send(self, worker: Worker) -> list[Work]:
         """Send a worker what it was given, unless another thread does. Returns what was not to be sent: it is over."""
         lock, unsent = self._force.lock, worker.unsent
         over: list[Work] = []
         while True:
-            with lock:
-                if worker.sending or not unsent:
-                    return over
-                worker.sending = True
+            mine = False
             try:
+                with lock:
+                    if worker.sending or not unsent:
+                        return over
+                    mine = worker.sending = True
                 while unsent:
                     work = unsent[0]
                     if not self._send_one(worker, work):
@@ -153,7 +177,8 @@ class Handing:
                     if worker.dead:
                         self._gone(worker)
             finally:
-                worker.sending = False
+                if mine:
+                    worker.sending = False
 
     def _send_one(self, worker: Worker, work: Work) -> bool:
         """Send a worker a piece of work. False where it is over without that."""
@@ -167,14 +192,14 @@ class Handing:
         except Exception as error:
             work.fail(error)
             return False
-        except BaseException as error:  # Ctrl-C: nobody knows what the worker has got
-            with self._force.lock:
-                self._force.drop(worker)
-                worker.unsent.popleft()
-            worker.life.end_for(Reason.KILLED, f"{type(error).__name__} came while a task was sent")
+        except BaseException as error:
+            # Ctrl-C: it was sent, and has a number, or it was not, and is sent by another thread. Where the same comes
+            # there, it is what encoding the arguments raises.
+            if not work.torn or work.number:
+                work.torn = True
+                raise
             work.fail(error)
-            self.send(self._over(worker, work))
-            raise
+            return False
         else:
             if work.over and work.worker is worker:
                 worker.interrupt(work.number)  # it was given up in the middle of this, or is done already

@@ -80,6 +80,9 @@ class Work:
         """Of how many of the items that its worker has the results are here."""
         self.over = False
         """Its future is done, or about to be. Set once, with the lock of the workforce."""
+        self.given_up = self.settled = self.torn = False
+        """Its future is cancelled, or about to be; who counts the open ones knows that it is done; something that is no
+        Exception has come while it was sent."""
         self.sendings = 0
         """How many workers have had it as the next thing to do."""
         self.expected = False
@@ -107,11 +110,6 @@ class Work:
         if self.timeout is None:
             return self.limit
         return since + self.timeout if self.limit is None else min(since + self.timeout, self.limit)
-
-    def given_to(self, worker: Worker) -> None:
-        """A worker gets it."""
-        self.worker, self.numbered = worker, None
-        self.called_back = self.given_back = False
 
     def begins_next(self) -> None:
         """Its worker has nothing to do before it."""

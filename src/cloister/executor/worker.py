@@ -83,13 +83,26 @@ class Worker:
         """What it does, or is about to begin; None where it is idle."""
         return self.queue[0] if self.queue else None
 
-    def take(self, work: Work) -> None:
-        """It gets this work, after what it has."""
-        self.queue.append(work)
-        self.unsent.append(work)
-        work.given_to(self)
-        if len(self.queue) == 1:
-            self._go_on()
+    def take_first(self, pending: deque[Work], now: float) -> Work:
+        """It gets the first of what waits, after what it has. Returns the work.
+
+        No call is in here: a KeyboardInterrupt comes before all of it, or after all of it.
+        """
+        work = pending[0]
+        work.worker, work.numbered = self, None
+        work.called_back = work.given_back = False
+        if not self.queue:
+            self.since = self.first_since = now
+            work.first = True
+            work.sendings += 1
+        self.queue += (work,)
+        self.unsent += (work,)
+        del pending[0]
+        return work
+
+    def left(self) -> list[Work]:
+        """What it has that was neither sent nor is to be sent: it is over, and nobody has seen to that."""
+        return [work for work in self.queue if not work.number and work not in self.unsent]
 
     def room(self) -> int:
         """How much more it may be given ahead."""

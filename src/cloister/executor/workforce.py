@@ -99,18 +99,24 @@ class Workforce:
         """Take work in. Raises RuntimeError after the shutdown, StartFailed where the pool is broken, WrongProcess."""
         if self.foreign:
             raise WrongProcess(f"pool {self.name!r} belongs to the parent of this process; make one here")
-        with self.lock:
-            if self.hiring.broken:
-                raise self.hiring.breakdown()
-            if self._closed:
-                raise RuntimeError(f"cannot schedule new futures after shutdown of pool {self.name!r}")
-            self._open += 1
-            self.pending.append(work)
-            if self.idle or len(self.pending) == 1:
-                given = self.handing.match()
-            else:  # nobody has had room for what came before it
-                given = []
-                self.hiring.hire()
+        try:
+            with self.lock:
+                if self.hiring.broken:
+                    raise self.hiring.breakdown()
+                if self._closed:
+                    raise RuntimeError(f"cannot schedule new futures after shutdown of pool {self.name!r}")
+                self._open += 1
+                self.pending.append(work)
+                if self.idle or len(self.pending) == 1:
+                    given = self.handing.match()
+                else:  # nobody has had room for what came before it
+                    given = []
+                    self.hiring.hire()
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C
+            self.handing.go_on_elsewhere()
+            raise
         self.handing.send(given)
 
     def give_up(self, work: Work) -> bool:
@@ -118,8 +124,8 @@ class Workforce:
         with self.lock:
             if work.over or self.foreign:
                 return False
-            work.over = True
             worker, number = work.worker, work.number
+            work.over = work.given_up = True
         if worker is not None:
             self.clocks.give_up(worker, work)
             if number:
@@ -127,9 +133,14 @@ class Workforce:
         return True
 
     def settle(self, work: Work) -> None:
-        """The future of this work is done. Where it was the last one, a closed pool lets its workers go."""
+        """The future of this work is done. Where it was the last one, a closed pool lets its workers go.
+
+        Where it was told before, nothing is counted again.
+        """
         with self.lock:
-            self._open -= 1
+            if not work.settled:
+                work.settled = True
+                self._open -= 1
             leaving = self._leave() if self._closed and not self._open else []
             if not self._open:
                 self.settled.notify_all()
@@ -142,12 +153,11 @@ class Workforce:
     # -- with the lock -------------------------------------------------------------------------------------------------
 
     def next_work(self) -> Work | None:
-        """Take out what waits the longest; None where nothing does."""
-        while self.pending:
-            work = self.pending.popleft()
-            if not work.over:
-                return work
-        return None
+        """What waits the longest, which is the first of what waits then; None where nothing does."""
+        pending = self.pending
+        while pending and pending[0].over:
+            del pending[0]
+        return pending[0] if pending else None
 
     def drop(self, worker: Worker) -> None:
         """This worker gets no more work."""
