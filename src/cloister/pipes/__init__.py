@@ -4,6 +4,7 @@
 is in `cloister.aio`. Start reading at `pipe`; the files from the top down:
 
 ``pipe``, ``server``, ``asynchronous``   what users hold
+``claim``                                what servers have in common
 ``channel``, ``outbox``, ``framing``     messages, without input and output
 ``names``, ``deadline``                  rules for names and for time
 ``transport``, ``native``                what a platform must provide, and which one this is

@@ -17,19 +17,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import warnings
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 
 from cloister.errors import NotConnected, PipeBusy, PipeCancelled, PipeClosed, PipeError, PipeTimeout
 from cloister.pipes import native
 from cloister.pipes.channel import Channel, Format
+from cloister.pipes.claim import Claim
 from cloister.pipes.deadline import PAST, deadline_after, pauses, seconds_left
 from cloister.pipes.framing import DEFAULT_MAX_MESSAGE, FramingName
 from cloister.pipes.names import Style
 from cloister.pipes.pipe import with_time
-from cloister.pipes.server import open_listener
-from cloister.pipes.transport import RECEIVE_BYTES, Listener, Transport
+from cloister.pipes.transport import RECEIVE_BYTES, Transport
 
 __all__ = ["Pipe", "PipeServer", "connect", "from_fd", "pair"]
 
@@ -239,7 +238,7 @@ class Pipe(Channel):
         self.close()
 
 
-class PipeServer:
+class PipeServer(Claim):
     """A name under which this process serves clients, for asyncio; options and errors as ``cloister.pipes.PipeServer``.
 
     The name is claimed at once, in the constructor. A context manager, with ``async with`` or plain ``with``.
@@ -256,30 +255,9 @@ class PipeServer:
         max_instances: int | None = None,
         current_user_only: bool = True,
     ) -> None:
-        self._format = Format(framing, encoding, max_message)
-        self._format.check()
-        self._place, self._listener = open_listener(name, style, max_instances, current_user_only)
+        super().__init__(name, style, Format(framing, encoding, max_message), max_instances, current_user_only)
         self._waiters = _Waiters()
         self._turn = asyncio.Lock()
-
-    @property
-    def name(self) -> str:
-        """The name, as it was given."""
-        return self._place.name
-
-    @property
-    def path(self) -> str:
-        """The path at which programs without cloister find the pipe."""
-        return self._place.path
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._listener.closed
-
-    def fileno(self) -> int:
-        """A descriptor that is readable while a client waits; as the blocking server's."""
-        return self._listener.fileno()
 
     async def accept(self, timeout: float | None = None) -> Pipe:
         """Wait for a client, and for a free instance; as the blocking ``accept``."""
@@ -318,12 +296,6 @@ class PipeServer:
 
     def __repr__(self) -> str:
         return f"<cloister.aio.PipeServer {self.name!r} {'closed' if self.closed else 'open'}>"
-
-    def __del__(self) -> None:
-        listener: Listener | None = getattr(self, "_listener", None)
-        if listener is not None and not listener.closed:
-            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
-            listener.close()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, waiters: _Waiters) -> None:

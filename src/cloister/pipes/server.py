@@ -1,5 +1,5 @@
 """The server of a named pipe for threads: `PipeServer`. A connected pipe is in `pipe`, the same for asyncio in
-`asynchronous`; how a name is claimed and kept is in the listener of the platform.
+`asynchronous`; what both have in common is in `claim`.
 
 `accept` may be called by several threads: they take turns. `close` and `cancel` may come from any thread and from a
 signal handler. In a forked child the server is closed, without giving up its name, and use raises `WrongProcess`.
@@ -8,21 +8,19 @@ signal handler. In a forked child the server is closed, without giving up its na
 from __future__ import annotations
 
 import threading
-import warnings
 from types import TracebackType
 
-from cloister.pipes import native
 from cloister.pipes.channel import Format
+from cloister.pipes.claim import Claim
 from cloister.pipes.deadline import deadline_after
 from cloister.pipes.framing import DEFAULT_MAX_MESSAGE, FramingName
-from cloister.pipes.names import Place, Style
+from cloister.pipes.names import Style
 from cloister.pipes.pipe import Pipe, take_turn
-from cloister.pipes.transport import Listener
 
-__all__ = ["PipeServer", "open_listener"]
+__all__ = ["PipeServer"]
 
 
-class PipeServer:
+class PipeServer(Claim):
     """A name under which this process serves clients, from now until `close`.
 
     `name`: one word; see the rules of names. `style`: where it lies; "dotnet" is met by .NET programs. `framing`,
@@ -48,25 +46,9 @@ class PipeServer:
         max_instances: int | None = None,
         current_user_only: bool = True,
     ) -> None:
-        self._format = Format(framing, encoding, max_message, descriptors)
-        self._format.check()
-        self._place, self._listener = open_listener(name, style, max_instances, current_user_only)
+        form = Format(framing, encoding, max_message, descriptors)
+        super().__init__(name, style, form, max_instances, current_user_only)
         self._turn = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        """The name, as it was given."""
-        return self._place.name
-
-    @property
-    def path(self) -> str:
-        """The path at which programs without cloister find the pipe."""
-        return self._place.path
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._listener.closed
 
     def accept(self, timeout: float | None = None) -> Pipe:
         """Wait for a client and return the pipe to it; one that came before is accepted at once.
@@ -85,13 +67,6 @@ class PipeServer:
             return Pipe(self._listener.accept(deadline, since), self._format)
         finally:
             self._turn.release()
-
-    def fileno(self) -> int:
-        """A descriptor that is readable while a client waits, -1 while all instances are in use.
-
-        It may change whenever an instance is taken or freed. Raises `NotConnected`, `WrongProcess`, `PipeError`.
-        """
-        return self._listener.fileno()
 
     def cancel(self) -> None:
         """End the accepts that wait now, with `PipeCancelled`; the server goes on. Raises `WrongProcess`."""
@@ -114,19 +89,3 @@ class PipeServer:
 
     def __repr__(self) -> str:
         return f"<cloister.pipes.PipeServer {self.name!r} {'closed' if self.closed else 'open'}>"
-
-    def __del__(self) -> None:
-        listener: Listener | None = getattr(self, "_listener", None)
-        if listener is not None and not listener.closed:
-            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
-            listener.close()
-
-
-def open_listener(
-    name: str, style: Style, max_instances: int | None, current_user_only: bool
-) -> tuple[Place, Listener]:
-    """Claim a name and listen there; raises as `PipeServer`."""
-    if max_instances is not None and max_instances < 1:
-        raise ValueError(f"max_instances is {max_instances}: at least 1, or None for no limit")
-    place = native.find_place(name, style)
-    return place, native.listen(place, max_instances=max_instances, current_user_only=current_user_only)
