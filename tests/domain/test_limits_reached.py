@@ -35,59 +35,48 @@ for which in range(3):
 assert libc.capset(header, sets) == 0
 """
 
-FEW_PROCESSES = (
-    NOBODY
-    + """
+FILL = """
+living, refused = [], []
+while len(refused) < 2:
+    try:
+        domain = cloister.Domain("one of many", echo=False)
+        domain.wait_ready(60)
+        living.append(domain)
+    except cloister.StartFailed as error:
+        refused.append(" ".join(str(error).split()))
+print(*refused, sep="\\n")
+"""
+
+REPLACE = """
+living.pop().unload()
+with cloister.Domain("in its place", echo=False) as domain:
+    print(domain.call("operator:add", 1, 1))
+for domain in living:
+    domain.unload()
+"""
+
+FEW_PROCESSES = f"""{NOBODY}
 resource.setrlimit(resource.RLIMIT_NPROC, (10, 10))
 
 import cloister
-
-living, refused = [], []
-while len(refused) < 2:
-    try:
-        domain = cloister.Domain("one of many", echo=False)
-        domain.wait_ready(60)
-        living.append(domain)
-    except cloister.StartFailed as error:
-        refused.append(" ".join(str(error).split()))
+{FILL}
 print(len(living), [domain.call("operator:add", 1, 1) for domain in living])
-print(*refused, sep="\\n")
-living.pop().unload()
-with cloister.Domain("in its place", echo=False) as domain:
-    print(domain.call("operator:add", 1, 1))
-for domain in living:
-    domain.unload()
-"""
-)
+{REPLACE}"""
 
-USED_UP = """
+USED_UP = f"""
 import os, resource, sys
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # it ends its process where it gets no thread
-{prepare}
+{{prepare}}
 
 import cloister
 import numpy as np
-
-living, refused = [], []
-while len(refused) < 2:
-    try:
-        domain = cloister.Domain("one of many", echo=False)
-        domain.wait_ready(60)
-        living.append(domain)
-    except cloister.StartFailed as error:
-        refused.append(" ".join(str(error).split()))
+{FILL}
 assert living, refused
-print(*refused, sep="\\n")
 numbers = np.arange(100_000, dtype="f8")  # through shared memory, or the pipe where that takes too many descriptors
 print([float(domain.call("numpy:sum", numbers)) == numbers.sum() for domain in living] == [True] * len(living))
 print((living[0].call("numpy:negative", numbers) == -numbers).all())
-living.pop().unload()
-with cloister.Domain("in its place", echo=False) as domain:
-    print(domain.call("operator:add", 1, 1))
-for domain in living:
-    domain.unload()
-"""
+{REPLACE}"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux counts descriptors in /proc/self/fd")
@@ -117,7 +106,7 @@ def test_no_process_left_is_a_clear_error_and_the_others_go_on() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FEW_PROCESSES], check=True, capture_output=True, text=True, timeout=200
     )
-    served, *refused, last = done.stdout.splitlines()
+    *refused, served, last = done.stdout.splitlines()
     count, _, answers = served.partition(" ")
     assert int(count) >= 2
     assert answers == str([2] * int(count))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +49,16 @@ def domain(setup: cloister.Setup, request: pytest.FixtureRequest) -> Iterator[cl
             assert shared.submit("operator:add", 1, 2).result(30) == 3
             yield shared
             assert shared.call("operator:add", 1, 2) == 3
+
+
+@pytest.fixture(scope="module")
+def copies() -> Iterator[Any]:
+    """The module of types that travel, imported by the host under the name that the guest imports it by."""
+    sys.path.insert(0, str(MODULES))
+    try:
+        yield importlib.import_module("copies")
+    finally:
+        sys.path.remove(str(MODULES))
 
 
 @pytest.fixture

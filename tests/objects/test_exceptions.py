@@ -10,19 +10,6 @@ import pytest
 
 import cloister
 from cloister.wire.registry import DEFAULT_REGISTRY
-from tests.objects.conftest import MODULES
-
-
-@pytest.fixture(scope="module")
-def copies() -> Any:
-    """The module of marked exceptions, imported by the host under the name that the guest imports it by."""
-    import importlib
-
-    sys.path.insert(0, str(MODULES))
-    try:
-        yield importlib.import_module("copies")
-    finally:
-        sys.path.remove(str(MODULES))
 
 
 def _caught(domain: cloister.Domain, source: str) -> Exception:

@@ -12,20 +12,6 @@ from typing import Any
 import pytest
 
 import cloister
-from tests.objects.conftest import MODULES
-
-
-@pytest.fixture(scope="module")
-def copies() -> Any:
-    """The module of copied types, imported by the host under the name that the guest imports it by."""
-    import importlib
-    import sys
-
-    sys.path.insert(0, str(MODULES))
-    try:
-        yield importlib.import_module("copies")
-    finally:
-        sys.path.remove(str(MODULES))
 
 
 class Account:

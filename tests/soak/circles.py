@@ -35,6 +35,9 @@ FOUND_S = 30.0
 SUBMITTED = ("again", "nested answer")
 """Places that a submitted call takes, whose answer the strand waits for."""
 
+DOMAINS = {"one": None, "two": None, "outer": None, "narrow": 1, "pair": 2}
+"""With how many calls at a time each runs."""
+
 Hold = Callable[[Callable[[], Any]], Any]
 
 
@@ -50,6 +53,15 @@ class Truth:
     errors: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(100))
+
+    def plan(self, seed: int, strands: int) -> list[list[list[str]]]:
+        """What each strand does: twice it takes some places, one inside the other."""
+        chance = random.Random(seed)
+        names = chance.sample(list(self.places), chance.randrange(2, 5))
+        return [
+            [chance.sample(names, chance.randrange(1, min(3, len(names)) + 1)) for _ in range(2)]
+            for _ in range(strands)
+        ]
 
     def want(self, strand: int, place: str) -> None:
         with self.lock:
@@ -121,10 +133,7 @@ class Threads:
 
     def __init__(self) -> None:
         path = cloister.Setup(path=[MODULES])
-        self.domains = [cloister.Domain(name, setup=path) for name in ("one", "two", "outer")]
-        self.domains += [
-            cloister.Domain(name, setup=path, max_concurrency=n) for name, n in (("narrow", 1), ("pair", 2))
-        ]
+        self.domains = [cloister.Domain(name, setup=path, max_concurrency=n) for name, n in DOMAINS.items()]
         one, two, outer, narrow, pair = self.domains
         nested: list[str] = outer.call("nested_places:make")
         self.holds: dict[str, Hold] = {
@@ -144,13 +153,8 @@ class Threads:
 
     def run(self, seed: int, strands: int = 4) -> Truth:
         """Run one schedule."""
-        chance = random.Random(seed)
         truth = Truth({name: 2 if name == "pair" else 1 for name in self.holds})
-        names = chance.sample(list(self.holds), chance.randrange(2, 5))
-        plans = [
-            [chance.sample(names, chance.randrange(1, min(3, len(names)) + 1)) for _ in range(2)]
-            for _ in range(strands)
-        ]
+        plans = truth.plan(seed, strands)
 
         def work(strand: int) -> None:
             pauses = random.Random(seed * 1000 + strand)
@@ -211,10 +215,7 @@ class Tasks:
     async def begin(self) -> None:
         """Make the domains."""
         path = cloister.Setup(path=[MODULES])
-        self.domains = [cloister.aio.Domain(name, setup=path) for name in ("one", "two", "outer")]
-        self.domains += [
-            cloister.aio.Domain(name, setup=path, max_concurrency=n) for name, n in (("narrow", 1), ("pair", 2))
-        ]
+        self.domains = [cloister.aio.Domain(name, setup=path, max_concurrency=n) for name, n in DOMAINS.items()]
         one, two, outer, narrow, pair = self.domains
         brokers = [await domain.create("hotel:HotelBroker") for domain in (one, two, two)]
         nested: list[str] = await outer.call("nested_places:make")
@@ -237,13 +238,8 @@ class Tasks:
 
     async def run(self, seed: int, strands: int = 4) -> Truth:
         """Run one schedule."""
-        chance = random.Random(seed)
         truth = Truth({name: 2 if name == "pair" else 1 for name in self.holds})
-        names = chance.sample(list(self.holds), chance.randrange(2, 5))
-        plans = [
-            [chance.sample(names, chance.randrange(1, min(3, len(names)) + 1)) for _ in range(2)]
-            for _ in range(strands)
-        ]
+        plans = truth.plan(seed, strands)
 
         async def work(strand: int) -> None:
             pauses = random.Random(seed * 1000 + strand)
