@@ -10,7 +10,7 @@ import warnings
 
 from cloister.pipes import native
 from cloister.pipes.channel import Format
-from cloister.pipes.names import Style
+from cloister.pipes.names import Place, Style
 from cloister.pipes.transport import Listener
 
 __all__ = ["Claim"]
@@ -26,8 +26,10 @@ class Claim:
         if max_instances is not None and max_instances < 1:
             raise ValueError(f"max_instances is {max_instances}: at least 1, or None for no limit")
         self._format = form
-        self._place = native.find_place(name, style)
-        self._listener = native.listen(self._place, max_instances=max_instances, current_user_only=current_user_only)
+        self._place: Place = native.find_place(name, style)
+        self._listener: Listener = native.listen(
+            self._place, max_instances=max_instances, current_user_only=current_user_only
+        )
 
     @property
     def name(self) -> str:
