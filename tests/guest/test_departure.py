@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import select
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,3 +69,53 @@ def test_one_object_that_has_gone_keeps_no_file_from_being_written(domain: Domai
     domain.exec("sys.stdout = type('Rubbish', (), {})()")  # and what took the place of a stream is none
     domain.unload()
     assert plain.read_text() == "text"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import weakref\nclass It: pass\nit = It()\nweakref.finalize(it, done)",
+        "import threading\nthreading._register_atexit(done)",
+        "import io\nclass Last(io.RawIOBase):\n writable = lambda self: True\n write = lambda self, data: done() or 1\n"
+        "file = io.BufferedWriter(Last())\nfile.write(b'x')",
+        "import logging\nclass Last(logging.Handler):\n flush = lambda self: done()\nhandler = Last()",
+        "import io, sys\nclass Last(io.StringIO):\n def flush(self):\n  done()\nsys.stdout = Last()",
+    ],
+    ids=["finalizer", "hook of threads", "file", "handler of logging", "stdout"],
+)
+def test_an_end_that_something_waits_for_is_not_hurried(domain: Domain, tmp_path: Path, code: str) -> None:
+    """Whatever Python would do at its end is done: finalizers, hooks of threads, files, handlers, one's own stdout.
+
+    Each of these alone keeps a forked guest from ending on the spot.
+    """
+    trace = tmp_path / "trace"
+    domain.exec(f"def done(path={str(trace)!r}):\n import os\n os.close(os.open(path, os.O_CREAT | os.O_WRONLY))")
+    domain.exec(code)
+    domain.unload()
+    assert trace.exists()
+
+
+def test_an_end_that_nothing_waits_for_is_not_held_up(domain: Domain, template: bool, tmp_path: Path) -> None:
+    """A forked guest with nothing to do ends without the steps of an orderly end; one that was started by exec takes
+    them, because of the hooks of its libraries."""
+    trace = tmp_path / "trace"
+    domain.exec(
+        "from cloister.guest import departure\n"
+        f"def step(before=departure._close_files, path={str(trace)!r}):\n open(path, 'w').close()\n before()\n"
+        "departure._close_files = step"
+    )
+    domain.call("math:sqrt", 4)
+    domain.unload()
+    assert trace.exists() is not template
+
+
+def test_children_in_sessions_of_their_own_end_with_an_unload(domain: Domain) -> None:
+    """A process that the guest's code has started ends with the domain, also where it has left its group."""
+    child = domain.eval("__import__('subprocess').Popen(['sleep', '100'], start_new_session=True).pid")
+    pidfd = os.pidfd_open(child) if sys.platform == "linux" else -1
+    domain.unload()
+    if sys.platform == "linux":
+        try:
+            assert select.select([pidfd], [], [], 30)[0]
+        finally:
+            os.close(pidfd)

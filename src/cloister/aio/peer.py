@@ -317,9 +317,9 @@ class LoopPeer(GuestPeer):
         names = [name for lane in lanes for name in lane.waiting]
         return (*super().calls(), *names, *self._threads.waiting())
 
-    def end(self, error: Callable[[], BaseException]) -> None:
+    def end(self, error: Callable[[], BaseException], keep: bool = False) -> None:
         """Break every lane; each loop tells its callers."""
-        super().end(error)
+        super().end(error, keep)
         with self._lock:
             lanes = list(self._loops.values())
             self._loops.clear()

@@ -16,6 +16,7 @@ from cloister.domain import diagnosis, events, living
 from cloister.domain.crew import workers
 from cloister.domain.guard import DUMP_S
 from cloister.domain.state import State
+from cloister.levels.descendants import GUEST_TELLS
 from cloister.levels.watcher import watcher
 from cloister.report import Reason, Report
 from cloister.wire.messages import Kind
@@ -43,6 +44,8 @@ class End:
         self._noticed = 0.0
         """When it was first seen that the process has ended; 0: not yet."""
         self._gone = False
+        self._noted = False
+        """The guest has told that it has processes of its own."""
 
     def watch(self) -> None:
         """Notice it from now on, and let it come where the domain is not ready in time."""
@@ -88,14 +91,26 @@ class End:
         if not life.python:  # nothing of the user's has run in it yet
             life.process.kill()
             return
-        if watcher.here:
+        if GUEST_TELLS:
+            pass
+        elif watcher.here:
             workers.run(life.process.remember_descendants)
         else:  # a thread for it would take longer
             life.process.remember_descendants()
-        life.peer.end(life.error)
-        life.speaker.send(Kind.STOP, int(life.options.stop_timeout * 1000))
+        life.peer.end(life.error, keep=not life.inside)  # what its calls come to is not to be heard any more
+        self._say_stop()
         if not life.inside:  # nothing can kill it there
             life.at(time.monotonic() + life.options.stop_timeout, self._dump_then_kill)
+
+    def _say_stop(self) -> None:
+        self._life.speaker.send(Kind.STOP, int(self._life.options.stop_timeout * 1000))
+
+    def note_children(self) -> None:
+        """The guest has processes of its own: they end with it, and it goes on to its end. At most once."""
+        if not self._noted:
+            self._noted = True
+            self._life.process.remember_descendants()
+            self._say_stop()
 
     def _dump_then_kill(self) -> None:
         self._life.speaker.dump()

@@ -331,12 +331,15 @@ class GuestPeer(Peer):
         """Whether a strand has a call open in the guest, or belongs to a thread of its own that has called."""
         return self.lanes.has_strand(strand)
 
-    def end(self, error: Callable[[], BaseException]) -> None:
-        """Break every lane: whoever waits, or calls later, gets `error()`."""
+    def end(self, error: Callable[[], BaseException], keep: bool = False) -> None:
+        """Break every lane: whoever waits, or calls later, gets `error()`.
+
+        `keep`: lanes on which nobody waits are closed when this is called again.
+        """
         self._first = self._page = None
         if self._rack is not None:
             self._rack.close()
-        self.lanes.end(error)
+        self.lanes.end(error, keep)
 
     def disown(self, error: Callable[[], BaseException]) -> None:
         """This is a forked child: close every descriptor that it inherited; every later use raises `error()`."""

@@ -350,6 +350,12 @@ class Life:
             reason, _, detail = self.last_words
             self.end_for(reason, detail)
 
+    def has_children(self) -> None:
+        """The guest was told to stop, and has processes of its own. Raises ProtocolError where it was not."""
+        if self.inside or self.state is not State.STOPPING:
+            raise ProtocolError("it told of its children out of turn")
+        self._end.note_children()
+
     def _attach(self) -> None:
         self.listener.watch()
         self._end.watch()

@@ -152,6 +152,8 @@ class Listener:
                 life.farewell.heard(bool(body[0]))
             case Kind.UNLOAD:
                 life.stop()
+            case Kind.CHILDREN:
+                life.has_children()
             case Kind.LAST_WORDS:
                 reason, code, text = body
                 if life.last_words is None:  # after a set-up that failed the guest exits, which is not why

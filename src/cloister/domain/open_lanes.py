@@ -74,10 +74,10 @@ class OpenLanes:
         """(lane, number) of each call that a thread of this program waits for; of nested ones the innermost."""
         return [(lane.number, number) for lane in self._every() for number in lane.conversation.waiting[-1:]]
 
-    def end(self, error: Callable[[], BaseException]) -> None:
-        """Break every lane: whoever waits, or calls later, gets `error()`."""
+    def end(self, error: Callable[[], BaseException], keep: bool = False) -> None:
+        """Break every lane: whoever waits, or calls later, gets `error()`. `keep`: see `FrameLane.break_with`."""
         for lane in self._every():
-            lane.break_with(error)
+            lane.break_with(error, keep)
         for shared in list(self.shared):
             shared.close()
 

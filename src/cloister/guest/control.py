@@ -23,7 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister import long_waits
-from cloister.guest import descriptors, local
+from cloister.guest import departure, descriptors, local
 from cloister.guest.bell import Bell
 from cloister.guest.host_segments import HostSegments
 from cloister.guest.interrupts import INTERRUPT, STOP_SHARE
@@ -81,6 +81,10 @@ class Control:
         self._begin = threading.Lock()
         self._begin.acquire()
         """Held until the thread may begin."""
+        self._told_children = False
+        """The host was told that there are child processes, and says once more that this one is to stop."""
+        self.vanishes: Callable[[], object] = _nothing
+        """Ends this process where it has nothing to do before; called where no code of the user's runs."""
         self._has_thread = False
         self.thread: threading.Thread | None = None
         """The thread, where somebody waits for its end."""
@@ -330,6 +334,9 @@ class Control:
                 long_waits.refuse(body[0], str(body[1]))
             case Kind.FAREWELL:
                 self._notices.farewell()
+            case Kind.STOP if self.maps_memory and not self._told_children and departure.has_children():
+                self._told_children = True
+                self.send(Kind.CHILDREN)
             case Kind.STOP:
                 self._main.stop_until = time.monotonic() + STOP_SHARE * body[0] / 1000
                 self._notices.end(self._halt)
@@ -340,6 +347,8 @@ class Control:
 
     def _halt(self) -> None:
         """End the domain now. The control thread, or the one on which the last handlers have run."""
+        if self._notices.serves and not (self._main.past_stop or self._main.has_loop) and self._peer.rests():
+            self.vanishes()
         self._main.stopping = self._peer.stopping = True
         self._notices.stop()
         self._stop()
@@ -375,3 +384,7 @@ class Control:
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
+
+
+def _nothing() -> None:
+    pass

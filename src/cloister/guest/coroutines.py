@@ -181,6 +181,11 @@ class Coroutines:
         return self._closed
 
     @property
+    def used(self) -> bool:
+        """Whether there is a loop."""
+        return self._loop is not None
+
+    @property
     def full(self) -> bool:
         """Whether as many coroutines are open as may be."""
         return self._open >= MAX_OPEN

@@ -314,6 +314,15 @@ class HostPeer(Peer):
                 told.add(call)
         self.calls.stop_one_way()
 
+    def rests(self) -> bool:
+        """Whether nothing of the user's runs for the host, or has to be unwound. Called by the control thread."""
+        return (
+            not self.coroutines.used
+            and self.graves.rests
+            and not self.running()
+            and not any(running.one_way for running in list(self.serving.values()))
+        )
+
     # -- calls to the host -------------------------------------------------------------------------------------------
 
     def awaiting(self) -> bool:

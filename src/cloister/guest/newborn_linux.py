@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cloister.guest import afresh, descriptors, lifeline, rehearsal
+from cloister.guest import afresh, departure, descriptors, lifeline, rehearsal
 from cloister.guest.boot import Guest
 from cloister.guest.control import Control
 from cloister.pipes.duplex import LaneEnd
@@ -51,6 +51,7 @@ class Newborn:
         """`own` are the descriptors of the template alone."""
         self._control, self._guest, self._own = control, guest, own
         guest.forked = True
+        control.vanishes = departure.vanish
         self.spoken: tuple[bytes, bytes] = (b"", b"")
         """What the imports have printed to stdout and stderr, which each guest prints again."""
 

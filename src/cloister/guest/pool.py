@@ -55,6 +55,11 @@ class Pool:
             self._help()
 
     @property
+    def rests(self) -> bool:
+        """Whether no job runs or waits."""
+        return not self._jobs and self._threads == self._idle
+
+    @property
     def has_jobs(self) -> bool:
         """Whether a job waits for a thread."""
         return bool(self._jobs)

@@ -122,23 +122,24 @@ class FrameLane:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def break_with(self, error: Callable[[], BaseException]) -> None:
+    def break_with(self, error: Callable[[], BaseException], keep: bool = False) -> None:
         """Make the thread that waits on this lane, and every later use, raise `error()`. Any thread may call it.
 
         Where no thread uses the lane it is closed, unless a poller has it: that one finds it readable. Nobody can enter
         a call meanwhile: who does first says so (`calling`) and then looks whether the lane is broken, and here it is
-        the other way round.
+        the other way round. `keep`: it is not closed yet, which would wake the peer.
         """
         gate = self._pass_gate()
         try:
             if self._broken is None:
                 self._broken = error
             self._ended = True
-            if not self.closed:
+            in_use = self.calling or self._listening or self.watched
+            if in_use and not self.closed:
                 wake(self._reader)
         finally:
             gate.release()
-        if not self.calling and not self._listening and not self.watched:
+        if not (in_use or keep):
             self.close()
 
     def give_up(self, why: str) -> None:

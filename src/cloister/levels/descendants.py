@@ -14,7 +14,11 @@ from typing import Protocol
 if sys.platform == "linux":
     from cloister.levels import descendants_linux
 
-__all__ = ["Descendant", "descendants"]
+__all__ = ["GUEST_TELLS", "Descendant", "descendants"]
+
+GUEST_TELLS = sys.platform == "linux"
+"""A guest that is told to stop says whether it has any. To look for what most often is not there costs 150 µs; and the
+kernel keeps names of what was looked up, which it has to forget before a process is gone: for up to 4 ms at times."""
 
 
 class Descendant(Protocol):

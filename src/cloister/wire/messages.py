@@ -40,7 +40,7 @@ LOG               25  guest           [name, level, message, created, path, line
 EVENT             26  guest           [name, exception]: something that no caller waits for; or
                                       ["module_loaded", [module, file]], or ["raised", [type, message, file,
                                       line, function, thread]], where the host wants to know
-STOP              27  host            [grace in ms]: run exit hooks and end
+STOP              27  host            [grace in ms]: run exit hooks and end; CHILDREN may come first
 LAST_WORDS        28  guest           [reason, exit code, text]: the guest ends by itself and says why
 REWIND            29  host            []: the stacks were read, write the next ones from the start
 OVER              30  guest           [lane, number]: a call that a CANCEL named has unwound, or will never begin
@@ -55,6 +55,8 @@ WAIT              36  guest           [wait, strand, [strand that has it, …], 
                                       come again; [wait]: that is over, or not as it was
 STILL             37  both            of the host [wait, question]: is it as it was told? Of the guest the same: it is
 DEADLOCK          38  host            [wait, text]: it can never end; raise this in it
+CHILDREN          47  guest           []: it was told to stop and has child processes: the host notes which they are,
+                                      and says STOP again; the guest ends then
 RECALL            39  host            [lane, [number, …]]: give back those of these calls that have not begun, on the
                                       lane of a pool: each with PART of nil, and REPLY
 =============  =====  ==============  =========================================================================
@@ -114,6 +116,7 @@ class Kind(IntEnum):
     STILL = 37
     DEADLOCK = 38
     RECALL = 39
+    CHILDREN = 47
     SEGMENT = 42
     WANT_SEGMENT = 43
     HAVE_SEGMENT = 44
