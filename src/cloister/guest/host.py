@@ -316,12 +316,7 @@ class HostPeer(Peer):
 
     def rests(self) -> bool:
         """Whether nothing of the user's runs for the host, or has to be unwound. Called by the control thread."""
-        return (
-            not self.coroutines.used
-            and self.graves.rests
-            and not self.running()
-            and not any(running.one_way for running in list(self.serving.values()))
-        )
+        return not self.coroutines.used and self.graves.rests and self.calls.rest
 
     # -- calls to the host -------------------------------------------------------------------------------------------
 

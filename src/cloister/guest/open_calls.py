@@ -106,6 +106,11 @@ class OpenCalls:
             return shared.interrupt(number, patient)
         return running is not None and running.interrupt(number, patient)
 
+    @property
+    def rest(self) -> bool:
+        """Whether none runs, not even one that nobody waits for."""
+        return not self.running() and not any(running.one_way for running in list(self.serving.values()))
+
     def stop_one_way(self) -> None:
         """Stop the calls that nobody waits for: the domain ends."""
         for running in list(self._serving.values()):
