@@ -109,7 +109,7 @@ class OpenCalls:
     @property
     def rest(self) -> bool:
         """Whether none runs, not even one that nobody waits for."""
-        return not self.running() and not any(running.one_way for running in list(self.serving.values()))
+        return not self.running() and not any(running.one_way for running in list(self._serving.values()))
 
     def stop_one_way(self) -> None:
         """Stop the calls that nobody waits for: the domain ends."""
