@@ -68,7 +68,7 @@ def tracing(traceparent: str, tracestate: str = "") -> Iterator[None]:
     Raises ValueError where `traceparent` is not of the form of the standard.
     """
     global noted
-    if not _TRACEPARENT.fullmatch(traceparent):
+    if not _TRACEPARENT.fullmatch(str(traceparent)):
         raise ValueError(f"a traceparent is version-trace-parent-flags in hexadecimal, not {traceparent!r}")
     noted = True
     token = _trace.set(_carrier(traceparent, tracestate))

@@ -7,6 +7,7 @@ import gc
 import inspect
 import sys
 import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -158,7 +159,7 @@ def test_call_without_a_loop_says_so() -> None:
         return await domain.create("builtins:list", [])
 
     proxy: Any = asyncio.run(make())
-    with pytest.raises(RuntimeError, match=r"running event loop.*cloister\.Domain"):
+    with pytest.raises(RuntimeError, match=r"running asyncio loop.*cloister\.Domain"):
         proxy.append(1)
     asyncio.run(domain.unload())
 
@@ -295,6 +296,10 @@ def test_map_gives_results_in_order_and_stops_early(run: Run) -> None:
             assert [type(x) async for x in mixed] == [float, ZeroDivisionError, float]
             with pytest.raises(ValueError, match="chunksize"):
                 domain.map(pow, [1], chunksize=0)
+            async for made in domain.map("collections:Counter", ["a"] * 5, chunksize=2):
+                seen = weakref.ref(made)
+                del made
+                assert seen() is None  # the iterator does not hold what it has given
 
     run(main())
 

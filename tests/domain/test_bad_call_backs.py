@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cloister
-from cloister.errors import DomainCrashed, DomainUnloaded
+from cloister.errors import DomainCrashed, DomainUnloaded, MarshalError
 
 JOIN_S = 20.0
 Make = Callable[..., cloister.Domain]
@@ -132,3 +132,19 @@ def test_call_backs_that_block_do_not_hold_up_the_exit() -> None:
     )
     assert "leaving" in done.stdout, done.stderr
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.parametrize(("function", "args"), [("errands:call", ()), ("coroutines:progress", (1,))])
+def test_call_back_that_is_a_coroutine_function_is_told_who_awaits_it(
+    make: Make, function: str, args: tuple[int, ...]
+) -> None:
+    """A host without a loop awaits nothing; the error names the domain that does, and the next call is served."""
+    domain = make()
+
+    async def ask(*steps: int) -> int:
+        return len(steps)
+
+    with pytest.raises(MarshalError, match=r"a coroutine is not copied\. .* awaited by cloister\.aio\.Domain"):
+        domain.call(function, ask, *args)
+    assert domain.call("operator:add", 1, 1) == 2

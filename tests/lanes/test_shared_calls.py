@@ -7,6 +7,7 @@ import gc
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -267,6 +268,10 @@ def test_map_refuses_sizes_below_one(start: Start) -> None:
     for chunksize, buffersize in ((0, 1), (1, 0), (-1, 1)):
         with pytest.raises(ValueError, match="from 1 up"):
             domain.map("operator:neg", [1], chunksize=chunksize, buffersize=buffersize)
+    sizes: Any
+    for sizes in ({"chunksize": "8"}, {"chunksize": 1.5}, {"chunksize": None}, {"buffersize": 2.0}):
+        with pytest.raises(TypeError, match=f"{next(iter(sizes))} is a whole number"):
+            domain.map("operator:neg", [1], **sizes)
 
     def broken() -> Iterator[int]:
         yield 1
@@ -275,6 +280,19 @@ def test_map_refuses_sizes_below_one(start: Start) -> None:
     with pytest.raises(KeyError, match="input"):
         list(domain.map("operator:neg", broken()))
     assert domain.call("errands:add", 1, 1) == 2
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_map_keeps_no_result_that_it_has_given(start: Start, chunksize: int) -> None:
+    """A result of a `map` belongs to who has got it: the iterator holds it no longer, for it may be large."""
+    domain = start()
+    given = 0
+    for made in domain.map("collections:Counter", ["a"] * 6, chunksize=chunksize):
+        seen = weakref.ref(made)
+        del made
+        assert seen() is None
+        given += 1
+    assert given == 6
 
 
 def test_map_ends_with_the_domain(start: Start) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cloister.aio.moments import wait_ended
 from cloister.domain.life import KILL_S, Life
-from cloister.domain.mapping import Progress, known_length
+from cloister.domain.mapping import Progress, check_sizes, known_length
 from cloister.errors import ProtocolError
 from cloister.report import Reason
 
@@ -33,10 +33,9 @@ def map_chunks(
 ) -> AsyncGenerator[Any, None]:
     """Give the results in order; see `Domain.map`.
 
-    Raises ValueError for a size below 1, and TypeError for what can't be iterated.
+    Raises as `check_sizes`, and TypeError for what can't be iterated.
     """
-    if size < 1 or ahead < 1:
-        raise ValueError(f"chunksize and buffersize are numbers from 1 up, not {size!r} and {ahead!r}")
+    check_sizes(size, ahead)
     rows = zip(*iterables, strict=False)
     total = known_length(iterables) if progress is not None else None
     done = 0
@@ -86,8 +85,9 @@ async def _results(
                     for result in results[:place]:
                         yield result
                     raise failures[place]
-            for result in results:
-                yield result
+            results.reverse()
+            while results:  # each is let go of when it is given: it may be large
+                yield results.pop()
     finally:
         while sent:
             sent.pop()[0].cancel()

@@ -27,7 +27,7 @@ async def wait_ready(life: Life, limit: float | None) -> None:
         return
     if not life.foreign:
         left = None if limit is None else max(0.0, limit - time.monotonic())
-        if not await _told(life.moments.when_moved, left):
+        if not await _told(life.name, life.moments.when_moved, left):
             raise CallTimeout(f"the time for the call was up before domain {life.name!r} was ready")
         state: State = life.state
         if state is State.READY:
@@ -37,7 +37,7 @@ async def wait_ready(life: Life, limit: float | None) -> None:
 
 async def wait_ended(life: Life, timeout: float | None) -> bool:
     """Wait for the end; False where it has not come in time."""
-    return life.foreign or await _told(life.moments.when_ended, timeout)
+    return life.foreign or await _told(life.name, life.moments.when_ended, timeout)
 
 
 async def end_of(life: Life) -> None:
@@ -53,11 +53,22 @@ async def end_of(life: Life) -> None:
 
 async def events_handled(life: Life, timeout: float) -> bool:
     """Wait until the events that have happened were handled; False where they were not in time."""
-    return await _told(lambda tell: life.queue.put(tell, always=True), timeout)
+    return await _told(life.name, lambda tell: life.queue.put(tell, always=True), timeout)
 
 
-async def _told(ask: Callable[[Callable[[], None]], object], timeout: float | None) -> bool:
-    loop = asyncio.get_running_loop()
+def running_loop(domain: str, what: str) -> asyncio.AbstractEventLoop:
+    """The loop that runs on this thread. Raises RuntimeError where there is none, as in a program of trio."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            f"{what} of domain {domain!r} needs a running asyncio loop, because it is awaited; cloister.Domain is the one"
+            " for threads, and for trio"
+        ) from None
+
+
+async def _told(domain: str, ask: Callable[[Callable[[], None]], object], timeout: float | None) -> bool:
+    loop = running_loop(domain, "the use")
     moment = loop.create_future()
 
     def happened() -> None:

@@ -20,6 +20,7 @@ from cloister import calling, waits
 from cloister.aio import asleep
 from cloister.aio.callbacks import LoopThreads, serving
 from cloister.aio.limited import Desk, Errand, desk, home
+from cloister.aio.moments import running_loop
 from cloister.domain import broken_lanes
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.state import State
@@ -96,7 +97,7 @@ class LoopPeer(GuestPeer):
         flags: int = 0,
     ) -> asyncio.Future[Any]:
         """As `call`, for a future of this kind."""
-        loop = _running_loop(self.name, name)
+        loop = running_loop(self.name, f"{name}()")
         try:
             return self.begin(loop, target, name, args, kwargs, flags, kind)
         except Exception as error:
@@ -200,7 +201,7 @@ class LoopPeer(GuestPeer):
 
     def one_way(self, target: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
         """Call without waiting for an answer; what it raises over there becomes an event."""
-        call = self.begin(_running_loop(self.name, name), target, name, args, kwargs)
+        call = self.begin(running_loop(self.name, f"{name}()"), target, name, args, kwargs)
 
         def heard(call: asyncio.Future[Any]) -> None:
             error = None if call.cancelled() else call.exception()
@@ -336,16 +337,6 @@ class LoopPeer(GuestPeer):
             lane.disown(error)
         self._loops.clear()
         self._threads.disown(error)
-
-
-def _running_loop(domain: str, name: str) -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            f"{name}() of domain {domain!r} needs a running event loop, because it is awaited; cloister.Domain is the"
-            " one for threads"
-        ) from None
 
 
 def _couple(submitted: Future[Any], call: asyncio.Future[Any]) -> None:

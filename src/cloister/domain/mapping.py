@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cloister.domain import broken_lanes
 from cloister.errors import CallTimeout, ProtocolError
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
     from cloister.domain.guest_peer import GuestPeer
 
-__all__ = ["Chunks", "Outcome", "Progress", "Results", "known_length", "outcome_of_guest"]
+__all__ = ["Chunks", "Outcome", "Progress", "Results", "check_sizes", "known_length", "outcome_of_guest"]
 
 Outcome: TypeAlias = tuple[list[Any], dict[int, BaseException]]
 """The results of one chunk, and its exceptions by their places, where the list holds None."""
 Progress: TypeAlias = Callable[[int, int | None], object]
 """Told how many items have come back, of how many in all; None where the iterables don't say."""
+
+
+_FEW: Final = 16
+"""Of a chunk of so many results each is let go of when it is given out: it may be large, and the next one far away."""
 
 
 class Results(Iterator[Any]):
@@ -35,7 +39,7 @@ class Results(Iterator[Any]):
     def __init__(self, chunks: Chunks) -> None:
         self._chunks = chunks
         self._lists = chunks.lists()
-        self._flat = itertools.chain.from_iterable(self._lists)
+        self._flat = itertools.chain.from_iterable(map(_given, self._lists))
 
     def __iter__(self) -> Iterator[Any]:
         return self._flat  # a list of ten thousand results is not to pass through Python code one by one
@@ -47,6 +51,17 @@ class Results(Iterator[Any]):
         """Give nothing more, and cancel the chunks that were sent."""
         self._lists.close()
         self._chunks.close()
+
+
+def _given(results: list[Any]) -> Iterable[Any]:
+    """What gives out the results of a chunk."""
+    return results if len(results) > _FEW else _let_go(results)
+
+
+def _let_go(results: list[Any]) -> Iterator[Any]:
+    results.reverse()
+    while results:
+        yield results.pop()
 
 
 class Chunks:
@@ -67,11 +82,9 @@ class Chunks:
         """Prepare a map. `send` sends the columns of a chunk of so many items, `read` reads what its future gave.
 
         `size` items are a chunk, `ahead` chunks are sent beforehand (None: all there are). `timeout` is seconds from
-        now until the last result must be there. Raises ValueError for a size below 1, TypeError for what can't be
-        iterated.
+        now until the last result must be there. Raises as `check_sizes`, and TypeError for what can't be iterated.
         """
-        if size < 1 or (ahead is not None and ahead < 1):
-            raise ValueError(f"chunksize and buffersize are numbers from 1 up, not {size!r} and {ahead!r}")
+        check_sizes(size, ahead)
         self._send, self._read = send, read
         self._iterators = [iter(iterable) for iterable in iterables]
         self._size, self._ahead = size, ahead
@@ -166,6 +179,17 @@ def outcome_of_guest(peer: GuestPeer, value: Any, count: int) -> Outcome:
         raise ProtocolError("a chunk did not come back with as many results")
     except ProtocolError as error:
         raise broken_lanes.bad_message(peer.life, error, "map") from None
+
+
+def check_sizes(size: Any, ahead: Any) -> None:
+    """Raise TypeError or ValueError for what is no size of a chunk or no number of chunks; `ahead` may be None."""
+    for option, number in (("chunksize", size), ("buffersize", ahead)):
+        if number is None and option == "buffersize":
+            continue
+        if not hasattr(number, "__index__"):
+            raise TypeError(f"{option} is a whole number, not {number!r}")
+        if number < 1:
+            raise ValueError(f"{option} is a number from 1 up, not {number!r}")
 
 
 def known_length(iterables: tuple[Any, ...]) -> int | None:

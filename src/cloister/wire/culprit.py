@@ -79,6 +79,11 @@ def ways_out(value: object) -> str:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     article = "an" if name[0] in "aeiou" else "a"
+    if hasattr(kind, "__await__"):
+        return (
+            f"{article} {name} is not copied. Await it, and hand over what it gives; call-backs that are coroutine "
+            "functions are awaited by cloister.aio.Domain, and by no other host"
+        )
     return (
         f"{article} {name} is not copied. Mark its class with @by_value to copy it or with @by_reference to leave "
         "it where it is, hand over this one object with share(), or send it to a domain of your own code with pickled()"
