@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,6 +139,49 @@ def test_loop_closed_by_hand_with_open_calls(run: Run) -> None:
     if before:
         assert len(os.listdir("/proc/self/fd")) < before
     call.cancel()
+
+
+@pytest.mark.parametrize("ends", ["while the other one closes", "without ceremony"])
+def test_thread_of_the_guest_is_told_when_the_loops_of_its_lane_end(ends: str) -> None:
+    """A lane goes to another loop when its own closes; where that one closes too, the guest's thread does not hang.
+
+    So it is where the lane arrives while the other loop finishes its asynchronous generators, and for loops that are
+    closed without that, as soon as the next one comes. The thread gets an error then, and its next call is served.
+    """
+    domain = new()
+    first, second, third = (asyncio.new_event_loop() for _ in range(3))
+
+    async def answer(number: int) -> int:
+        return number
+
+    async def begin() -> Any:
+        caller = await domain.create("callers:Caller", answer)
+        assert await caller.ask(0) == 0
+        return caller
+
+    async def use() -> None:
+        assert await domain.call("operator:add", 1, 1) == 2
+
+    caller = first.run_until_complete(begin())
+    second.run_until_complete(use())
+    if ends == "without ceremony":
+        first.close()
+        second.close()
+    else:
+        closing = second.create_task(second.shutdown_asyncgens())
+        first.run_until_complete(first.shutdown_asyncgens())  # the lane is on its way, behind the first step of that
+        first.close()
+        second.run_until_complete(closing)
+        second.close()
+
+    async def go_on() -> None:
+        async with domain, asyncio.timeout(LIMIT_S):
+            assert "CallCancelled" in str(await caller.ask(1))
+            assert await caller.ask(2) == 2
+
+    third.run_until_complete(go_on())
+    third.run_until_complete(third.shutdown_asyncgens())
+    third.close()
 
 
 async def _submitted(domain: cloister.aio.Domain) -> asyncio.Future[object]:

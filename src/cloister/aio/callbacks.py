@@ -19,13 +19,14 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cloister import calling
 from cloister.aio.limited import as_coroutine
 from cloister.domain.guest_threads import GuestThreads
 from cloister.errors import CallCancelled, ProtocolError
 from cloister.lanes.loop_call import LoopCallLane, Turn
+from cloister.lanes.loop_keeper import keeper_of
 from cloister.objects.exports import Misaimed
 from cloister.pipes.duplex import lane_pair
 from cloister.report import Reason
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["LoopThreads", "serving"]
 
 _log = logging.getLogger("cloister")
+
+_NO_LOOP: Final = "no event loop of the host uses this domain now, so none can run the call"
 
 serving: ContextVar[tuple[LoopCallLane, Turn] | None] = ContextVar("cloister.aio.serving", default=None)
 """The lane and the turn for which this context runs; None where it serves nobody."""
@@ -95,10 +98,18 @@ class LoopThreads(GuestThreads):
             with contextlib.suppress(RuntimeError):  # it was closed this moment
                 loop.call_soon_threadsafe(self._begin_shared, loop, call, answer)
                 return
-        answer(None, RuntimeError("no event loop of the host uses this domain now, so none can run the call"))
+        answer(None, RuntimeError(_NO_LOOP))
 
     def _begin_shared(self, loop: asyncio.AbstractEventLoop, call: Call, answer: Answer) -> None:
         caller = self._peer.caller(_strand_of(call))
+        if caller is None and keeper_of(loop).closing:  # it has begun to meanwhile; a task would never end
+            other = self.another(loop)
+            if other is not None:
+                with contextlib.suppress(RuntimeError):
+                    other.call_soon_threadsafe(self._begin_shared, other, call, answer)
+                    return
+            self._crew.run(partial(answer, None, RuntimeError(_NO_LOOP)))
+            return
         context = contextvars.copy_context() if caller is None else caller.context.copy()
 
         def end(value: Any, error: BaseException | None) -> None:
@@ -140,6 +151,10 @@ class LoopThreads(GuestThreads):
         life, peer = self._life, self._peer
         if life.over or life.stopping:
             return
+        if keeper_of(loop).closing and (other := self.another(loop)) is not None:  # it has begun to meanwhile
+            with contextlib.suppress(RuntimeError):
+                other.call_soon_threadsafe(self._open_on, other, ticket)
+                return
         try:
             host, guest = lane_pair()
         except OSError as error:
@@ -149,6 +164,12 @@ class LoopThreads(GuestThreads):
         self._loop_lanes.add(lane)
         lane.attach(host, peer.lanes.new_number())
         life.speaker.hand_over(lane.number, Role.GUEST, ticket, guest)
+
+    def leave_closed_loops(self) -> None:
+        """Close the lanes of loops that were closed without ceremony; whoever waits over there is told so."""
+        for lane in [each for each in list(self._loop_lanes) if each.loop.is_closed()]:
+            self._loop_lanes.discard(lane)
+            lane.disown(self._life.error)
 
     def close(self) -> None:
         """Close every lane: the domain has ended."""

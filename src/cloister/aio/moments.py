@@ -62,8 +62,8 @@ def running_loop(domain: str, what: str) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         raise RuntimeError(
-            f"{what} of domain {domain!r} needs a running asyncio loop, because it is awaited; cloister.Domain is the one"
-            " for threads, and for trio"
+            f"{what} of domain {domain!r} needs a running asyncio loop, because it is awaited; cloister.Domain is the"
+            " one for threads, and for trio"
         ) from None
 
 

@@ -225,6 +225,7 @@ class LoopPeer(GuestPeer):
             for other in [each for each in self._loops if each.is_closed()]:
                 self._loops.pop(other).disown(life.error)
             self._loops[loop] = lane
+        self._threads.leave_closed_loops()
         if life.state is State.READY:
             self._open(lane)
         else:

@@ -247,10 +247,14 @@ class LoopCallLane(LoopEnd):
 
     # -- another loop, and the end -----------------------------------------------------------------------------------
 
-    def _loop_closes(self) -> None:
-        other = None if self._turns or self._ended else self._owner.another(self.loop)
-        if other is None or not self._move(other, None):
-            super()._loop_closes()
+    def loop_closes(self) -> None:
+        """Let another loop have the lane where nothing is open on it; else it ends."""
+        if self._turns or self._ended or not self._leave(None):
+            super().loop_closes()
+
+    def _leave(self, call: Call | None) -> bool:
+        other = self._owner.another(self.loop)
+        return other is not None and self._move(other, call)
 
     def _move(self, loop: asyncio.AbstractEventLoop, call: Call | None) -> bool:
         """Let another loop have the lane, and serve the call there; False where that loop is closed."""
@@ -269,6 +273,10 @@ class LoopCallLane(LoopEnd):
             end.close()
             return
         self.adopt(loop, end)
+        if self._keeper.closing:  # it has begun to meanwhile
+            if not self._leave(call):
+                super().loop_closes()
+            return
         if call is not None:
             turn = Turn(call, None)
             self._turns.append(turn)

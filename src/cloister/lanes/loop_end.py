@@ -15,11 +15,12 @@ import os
 import select
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from cloister.errors import CallCancelled, ProtocolError
 from cloister.lanes.frame_lane import READ_BYTES, LaneClosed
+from cloister.lanes.loop_keeper import keeper_of
 from cloister.wire import frames
 from cloister.wire.frames import Buffer, FrameDecoder
 
@@ -50,8 +51,8 @@ class LoopEnd:
         """The loop watches for room in the pipe."""
         self._error: Callable[[], BaseException] | None = None
         self._ended = False
-        self._keeper: AsyncGenerator[None, None] | None = self._close_with_loop()
-        _step(self._keeper.__anext__())  # registers it with the loop, which finishes it before it is closed
+        self._keeper = keeper_of(loop)
+        self._keeper.add(self)
 
     def attach(self, end: LaneEnd, number: int) -> bool:
         """Take over the descriptors and watch them; False where the lane has ended, and they were closed."""
@@ -76,14 +77,14 @@ class LoopEnd:
             if self._blocked:
                 self.loop.remove_writer(end.writer)
                 self._blocked = False
-            self._let_go()
+            self._keeper.remove(self)
         return end
 
     def adopt(self, loop: asyncio.AbstractEventLoop, end: LaneEnd) -> None:
         """Watch what was detached, on this loop, which runs on the calling thread."""
         self.loop = loop
-        self._keeper = self._close_with_loop()
-        _step(self._keeper.__anext__())
+        self._keeper = keeper_of(loop)
+        self._keeper.add(self)
         self._end = end
         loop.add_reader(end.reader, self._on_readable)
         self._write()
@@ -214,7 +215,6 @@ class LoopEnd:
         end, self._end = self._end, None
         if end is not None:
             end.close()
-        self._let_go()
 
     def _finish(self, cause: BaseException) -> None:
         """The peer has ended the lane. What waits goes on waiting until `fail` says what it raises."""
@@ -233,33 +233,14 @@ class LoopEnd:
                 if self._blocked:
                     self.loop.remove_writer(end.writer)
             end.close()
-        self._let_go()
+        self._keeper.remove(self)
 
-    async def _close_with_loop(self) -> AsyncGenerator[None, None]:
-        """Closes the lane when the loop shuts down its asynchronous generators, which it does before it is closed."""
-        try:
-            yield
-        finally:
-            if self._keeper is not None:  # else the lane has ended, or moved to another loop
-                self._keeper = None
-                self._loop_closes()
-
-    def _loop_closes(self) -> None:
+    def loop_closes(self) -> None:
+        """The loop is about to be closed."""
         self.fail(lambda: CallCancelled("the event loop of this call was closed; other loops go on"))
-
-    def _let_go(self) -> None:
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            _step(keeper.aclose())
 
     def __del__(self) -> None:
         """Close the descriptors of a lane whose loop has been thrown away."""
         end, self._end = getattr(self, "_end", None), None
         if end is not None and not sys.is_finalizing():
             end.close()
-
-
-def _step(awaitable: Awaitable[None]) -> None:
-    """Take a step that waits for nothing."""
-    with contextlib.suppress(StopIteration, StopAsyncIteration):
-        awaitable.__await__().__next__()
