@@ -12,7 +12,7 @@ import pytest
 
 from cloister.errors import CallCancelled, CallTimeout, DomainUnloaded, MarshalError, ProtocolError
 from cloister.lanes import call_lane
-from cloister.lanes.call_frames import Call
+from cloister.lanes.call_frames import Call, reply_frame
 from cloister.lanes.call_lane import Asked, CallLane, LaneClosed
 from cloister.lanes.conversation import Conversation
 from cloister.pipes.duplex_posix import lane_pair
@@ -203,6 +203,27 @@ def test_exception_of_a_one_way_call_goes_to_the_owner(pair: Pair) -> None:
     pair.host.tell(1, "broken", (), None)
     assert pair.call("good") == "fine"
     assert [(name, type(error)) for name, error in pair.guest_owner.not_heard] == [("broken", ZeroDivisionError)]
+
+
+def test_one_way_call_that_can_not_be_sent_leaves_the_lane_usable(pair: Pair) -> None:
+    """An argument that can't travel is a MarshalError here; a pipe that is full until the deadline is a CallTimeout."""
+    pair.serve(take=lambda what: len(what))
+    with pytest.raises(MarshalError):
+        pair.host.tell(1, "take", [object()], None, {"logical": 7})
+    assert pair.host.logical == 0  # the peer has not heard who speaks
+    assert pair.call("take", "four") == 4
+    with pytest.raises(CallTimeout, match="before take\\(\\) could be sent"):
+        pair.host.tell(1, "take", [bytes(1 << 24)], None, deadline=time.monotonic() - 1)
+
+
+def test_answer_while_no_call_is_open_breaks_the_rules(pair: Pair) -> None:
+    """Bad input: a side that serves, and reads an answer, raises ProtocolError and closes the lane."""
+    pair.serve()
+    pair.host._send(reply_frame(Codec(), 1, "unasked"), None)
+    with pytest.raises(LaneClosed):
+        pair.host._receive(None)
+    pair.end()
+    assert isinstance(pair.failure, ProtocolError)
 
 
 def test_time_out_of_the_outermost_call_closes_the_lane(pair: Pair) -> None:
