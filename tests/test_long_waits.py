@@ -35,7 +35,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
 
 
 def test_wait_is_told_again_more_and_more_seldom(told: Told) -> None:
-    """At first after a second, at last every four, with the same number; and once when it is over."""
+    """At first after a quarter of a second, at last every four, with the same number; and once when it is over."""
     wait = LongWait(7, 1, lambda: (2,))
     heard: list[float] = []
     for _ in range(200):
@@ -44,7 +44,7 @@ def test_wait_is_told_again_more_and_more_seldom(told: Told) -> None:
         if len(told.waits) > before:
             heard.append(round(told.now - 100, 1))
         told.now += 0.1
-    assert [round(later - sooner) for sooner, later in itertools.pairwise(heard)] == [1, 1, 2, 4, 4, 4]
+    assert [round(later - sooner) for sooner, later in itertools.pairwise(heard)] == [0, 0, 1, 1, 2, 4, 4, 4]
     assert all(each == told.waits[0] for each in told.waits)
     wait.over()
     wait.over()

@@ -11,6 +11,7 @@ waits for, such as a submitted one. What is exclusive belongs to a strand, becau
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import itertools
 import os
 import threading
@@ -41,6 +42,8 @@ __all__ = [
     "seconds_from_0",
     "serves",
     "strand",
+    "strand_there",
+    "thread_of",
     "timeout",
     "timeout_or_none",
 ]
@@ -91,6 +94,8 @@ class _Own(threading.local):
 
 
 _own = _Own()
+_by_thread: dict[int, int] = {}
+"""The same by the idents of the threads; those that have ended too, until another one has the ident."""
 
 
 @contextlib.contextmanager
@@ -143,7 +148,7 @@ def logical_thread() -> int:
     """The identity of the logical thread that runs here: the same on both sides of a wall, and never used twice."""
     number = _served.get() or _own.number
     if not number:
-        number = _own.number = _new_number()
+        number = _own.number = _by_thread[threading.get_ident()] = _new_number()
     return number
 
 
@@ -155,6 +160,20 @@ def serves() -> bool:
 def strand() -> int:
     """The identity of the strand that runs here: the same on both sides of a wall, and never used twice."""
     return _strand.get() or logical_thread()
+
+
+def strand_there(thread: int, context: contextvars.Context | None = None) -> int:
+    """The strand of what another thread runs, in a context of its own where one is given; 0 where it has none yet.
+
+    What a thread that has ended has left is no strand that waits.
+    """
+    there = 0 if context is None else context.get(_strand, 0) or context.get(_served, 0)
+    return there or _by_thread.get(thread, 0)
+
+
+def thread_of(strand: int) -> int:
+    """The ident of the thread whose own strand this is; 0 where it is none of this process."""
+    return next((thread for thread, number in list(_by_thread.items()) if number == strand), 0)
 
 
 def begin_strand() -> int:
@@ -189,6 +208,7 @@ def _begin_anew() -> None:
     """A forked child is another process than the thread that forked it belongs to."""
     global _process
     _own.number = 0
+    _by_thread.clear()
     _process = os.getpid() << _NUMBER_BITS
 
 

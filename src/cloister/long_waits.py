@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from cloister import waits
 from cloister.errors import DeadlockDetected
 
 __all__ = ["SLICE_S", "LongWait", "Passed", "ask", "connect", "hosted", "refuse"]
@@ -30,9 +31,11 @@ __all__ = ["SLICE_S", "LongWait", "Passed", "ask", "connect", "hosted", "refuse"
 MAX_TOLD: Final = 1000
 SLICE_S: Final = 0.1
 """How often a thread that waits looks up: a wait is long when it has lasted so long."""
-REPEAT_S: Final = 1.0
+REPEAT_S: Final = 0.25
 SELDOM_S: Final = 4.0
 """How soon a wait that lasts is told again: at first, and at last; twice as late each time."""
+LOOK_S: Final = 0.2
+"""How soon is looked again for a circle in this process: at first; at last as seldom as is told again."""
 AGAIN_S: Final = 0.1
 MOST_S: Final = 1.0
 """How soon a wait whose holders have changed is told again: at first, and at last; twice as late each time."""
@@ -79,6 +82,8 @@ class LongWait:
         "_again",
         "_changes",
         "_holders",
+        "_look",
+        "_looked",
         "_number",
         "_pause",
         "_repeat",
@@ -108,17 +113,26 @@ class LongWait:
         self._shown: tuple[int, ...] = ()
         self._again, self._pause = 0.0, AGAIN_S
         self._repeated, self._repeat = 0.0, REPEAT_S
+        self._looked, self._look = 0.0, LOOK_S
         self.refused = ""
         """Why it can never end; empty while that is not known."""
 
     def look(self) -> None:
-        """It still lasts: tell the host what has changed. Raises DeadlockDetected where the host has refused it."""
+        """It still lasts: look whether it can end, and tell the host what has changed.
+
+        Raises DeadlockDetected where it never can, or the host has refused it.
+        """
         if self.refused:
             raise DeadlockDetected(self.refused)
+        now = time.monotonic()
+        if now >= self._looked:
+            self._looked, self._look = now + self._look, min(2 * self._look, SELDOM_S)
+            words = waits.look(self._strand)
+            if words:
+                raise DeadlockDetected(words)
         if _tell is None:
             return
         seen, holders = self._changes(), self._holders()
-        now = time.monotonic()
         if holders and holders == self._shown and seen == self._seen:
             if now >= self._repeated:
                 self._repeated, self._repeat = now + self._repeat, min(2 * self._repeat, SELDOM_S)

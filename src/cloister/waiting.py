@@ -51,12 +51,12 @@ class Asleep(Resource):
 
     __slots__ = ("futures",)
 
-    def __init__(self, name: str, holders: Iterable[Hashable], futures: Iterable[Hashable]) -> None:
+    def __init__(self, name: str = "", holders: Iterable[Hashable] = (), futures: Iterable[Hashable] = ()) -> None:
         """`futures` are what they await. Each is done once; so the same ones later mean that nothing has moved.
 
-        There is at least one holder.
+        Without a holder they may go on.
         """
-        super().__init__(name, 0)
+        super().__init__(name, 1)
         self.holders.update(holders)
         self.futures = frozenset(futures)
 
@@ -75,7 +75,10 @@ class WaitGraph:
         self.steps = 0
         """At how many strands was looked so far; what coroutines await counts too."""
         self.asleep: Callable[[Hashable], Resource | None] | None = None
-        """What the coroutines of a strand await; None where that is nothing that is known. Says it without waiting."""
+        """What the coroutines of a strand await; None where it has none, or they await a thread of the same strand and
+        nothing else. Says it without waiting."""
+        self.thread: Callable[[Hashable], Resource | None] | None = None
+        """The same for what threads wait for outside of this graph."""
 
     @property
     def doubts(self) -> bool:
@@ -114,12 +117,12 @@ class WaitGraph:
         self._waits.pop(strand, None)
 
     def stuck(
-        self, strand: Hashable, whatever_ends: bool = False, doubtful: bool = False
+        self, strand: Hashable, whatever_ends: bool = False, doubtful: bool = False, threads: bool = False
     ) -> list[tuple[Hashable, Resource]]:
         """The strands that a strand waits for and that wait themselves; empty where it can go on.
 
         `whatever_ends`: as if no wait had an end by itself. `doubtful`: as if all doubtful waits were there; also empty
-        then where there are more than `MAX_DOUBTFUL` strands.
+        then where there are more than `MAX_DOUBTFUL` strands. `threads`: with those of threads outside of the graph.
         """
         chain: list[tuple[Hashable, Resource]] = []
         seen = {strand}
@@ -132,7 +135,9 @@ class WaitGraph:
                 resource = self.afar.get(current)
                 if resource is None and self.asleep is not None:
                     resource = self.asleep(current)
-                    self.steps += len(resource.futures) if isinstance(resource, Asleep) else 1
+                if resource is None and threads and self.thread is not None:
+                    resource = self.thread(current)
+                self.steps += len(resource.futures) if isinstance(resource, Asleep) else 1
             if resource is None:
                 return []  # it runs
             if (ends and not whatever_ends) or not resource.full:
@@ -145,6 +150,14 @@ class WaitGraph:
                     seen.add(holder)
                     ahead.append(holder)
         return chain
+
+    def certain(self, chain: list[tuple[Hashable, Resource]]) -> bool:
+        """Whether each strand of a chain waits for that and for nothing else.
+
+        The coroutines of a strand may have left a thread of its own to wait, and go on.
+        """
+        asleep = self.asleep
+        return asleep is None or all(type(what) is Asleep or asleep(strand) is None for strand, what in chain)
 
     def waiting(self) -> Iterator[tuple[Hashable, Resource]]:
         """Every strand that waits, with what for."""

@@ -23,7 +23,8 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from cloister import calling
 from cloister.errors import DeadlockDetected
@@ -103,17 +104,19 @@ _suspicions: dict[int, _Suspicion] = {}
 _suspected: dict[Hashable, int] = {}
 """The question of each strand with whose wait a circle closed."""
 _questions = itertools.count(1)
-_may_end: Callable[[Iterable[Hashable]], bool] | None = None
+_callers: Callable[[Iterable[Hashable]], Iterable[Any]] | None = None
 
 
-def coroutines(asleep: Callable[[Hashable], Resource | None], may_end: Callable[[Iterable[Hashable]], bool]) -> None:
+def coroutines(
+    asleep: Callable[[Hashable], Resource | None], callers: Callable[[Iterable[Hashable]], Iterable[Any]]
+) -> None:
     """Look at the coroutines of this process too. Neither function may wait, and any thread calls them.
 
-    `asleep` gives what the coroutines of a strand await, None where that is not known. `may_end` says whether one of
-    the coroutines that these strands lead to has a time limit that only its loop knows of.
+    `asleep` gives what the coroutines of a strand await, as `WaitGraph.asleep`. `callers` gives the tasks and futures
+    that wait for what these strands do, and may have a time limit that only their loop knows of.
     """
-    global _may_end
-    _graph.asleep, _may_end = asleep, may_end
+    global _callers
+    _graph.asleep, _callers = asleep, callers
 
 
 def hold(resource: Resource, strand: int | None = None) -> int:
@@ -159,8 +162,11 @@ def waiting(resource: Resource, ends: bool, strand: int | None = None) -> Iterat
         stuck = _graph.wait(resource, waiter, ends)
         questions: Questions = []
         words = chain_in_words(stuck) if stuck else ""
+        if stuck and not _graph.certain(stuck):
+            _graph.expect(resource, waiter)
+            words = ""
         if _graph.doubts and not (ends or words):
-            questions, words = _suspect(waiter)
+            questions, words = _suspect(waiter, threads=False)
             if words:
                 _graph.leave(waiter)
     if words:
@@ -178,6 +184,7 @@ def wait_afar(wait: FarWait) -> int:
 
     Returns what it has cost to look: how many strands were looked at, and `ASKING` for each question.
     """
+    _look_at_threads()
     with _lock:
         before = _graph.steps
         known = _graph.afar.get(wait.strand)
@@ -195,12 +202,20 @@ def look(strand: int) -> str:
 
     Returns the words of the error to raise in this wait; empty where there is none, or not before others were asked.
     """
-    if not _graph.doubts:
-        return ""
+    _look_at_threads()
     with _lock:
         questions, words = _suspect(strand)
     _ask(questions)
     return words
+
+
+def _look_at_threads() -> None:
+    """From now on look through what threads wait for. Not under the lock, and not before somebody has waited for long:
+    what is imported for it takes its time."""
+    if _graph.thread is None:
+        from cloister import awaited
+
+        _graph.thread = awaited.thread_asleep
 
 
 def leave_afar(wait: FarWait) -> None:
@@ -242,13 +257,13 @@ def _drop(question: int | None) -> None:
             wait.questions.discard(question)
 
 
-def _suspect(strand: Hashable) -> tuple[Questions, str]:
-    """Look whether a circle closes with the wait of a strand. The lock is held.
+def _suspect(strand: Hashable, threads: bool = True) -> tuple[Questions, str]:
+    """Look whether a circle closes with the wait of a strand; through `threads` too. The lock is held.
 
     Returns the questions to ask; or, where nobody has to be asked and it is one, the words of the error.
     """
     _drop(_suspected.get(strand))
-    chain = _circle(strand)
+    chain = _circle(strand, threads)
     if not chain:
         return [], ""
     far, futures = _far(chain), _futures(chain)
@@ -259,7 +274,7 @@ def _suspect(strand: Hashable) -> tuple[Questions, str]:
         for wait in far:
             wait.questions.add(question)
         return [(wait, question) for wait in far], ""
-    again = _circle(strand)
+    again = _circle(strand, threads)
     certain = bool(again) and not _far(again) and _futures(again) <= futures and not _has_limit(again)
     return [], chain_in_words(again) if certain else ""
 
@@ -274,7 +289,13 @@ def _futures(chain: Chain) -> frozenset[Hashable]:
 
 def _has_limit(chain: Chain) -> bool:
     """Whether a coroutine of a circle has a time limit that only its loop knows of. Looking costs some milliseconds."""
-    return _may_end is not None and bool(_futures(chain)) and _may_end([strand for strand, _ in chain])
+    futures = _futures(chain)
+    if not futures:
+        return False
+    from cloister import time_limits
+
+    above = (lambda: ()) if _callers is None else partial(_callers, [strand for strand, _ in chain])
+    return time_limits.may_end(lambda: [*futures, *above()])
 
 
 def _ask(questions: Questions) -> None:
@@ -297,10 +318,10 @@ def _judge(suspicion: _Suspicion) -> tuple[FarWait | None, str]:
     return None, ""
 
 
-def _circle(strand: Hashable) -> Chain:
+def _circle(strand: Hashable, threads: bool = True) -> Chain:
     """The strands that can't go on while this one can't, itself first, where it is one of a circle; else empty."""
-    chain = _graph.stuck(strand, doubtful=True)
-    return chain if any(strand in resource.holders for _, resource in chain) else []
+    chain = _graph.stuck(strand, doubtful=True, threads=threads)
+    return chain if any(strand in resource.holders for _, resource in chain) and _graph.certain(chain) else []
 
 
 def chain_in_words(chain: Chain) -> str:

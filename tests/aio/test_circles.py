@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
+from cloister import time_limits
 from cloister.aio import asleep
 from cloister.errors import DeadlockDetected
 from tests.aio.domains import new
@@ -59,7 +63,132 @@ async def later(call: Awaitable[Any]) -> Any:
     return await call
 
 
-@pytest.mark.parametrize("way", [directly, in_a_task, gathered, later])
+async def in_a_group(call: Awaitable[Any]) -> Any:
+    """Await a call in a group of tasks."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(directly(call))
+        group.create_task(asyncio.sleep(0.2))
+    return task.result()
+
+
+async def shielded(call: Awaitable[Any]) -> Any:
+    """Await a call that is shielded from a cancel."""
+    return await asyncio.shield(asyncio.ensure_future(call))
+
+
+async def waited_for(call: Awaitable[Any]) -> Any:
+    """Await the first of some tasks."""
+    task = asyncio.create_task(directly(call))
+    await asyncio.wait({task}, return_when="FIRST_COMPLETED")
+    return await task
+
+
+async def by_a_thread(call: Awaitable[Any]) -> Any:
+    """Await a thread that waits for a coroutine of the loop."""
+    loop = asyncio.get_running_loop()
+    return await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(directly(call), loop).result())
+
+
+async def by_an_executor(call: Awaitable[Any]) -> Any:
+    """The same where the thread knows nothing of the context."""
+    loop = asyncio.get_running_loop()
+
+    def wait() -> Any:
+        return asyncio.run_coroutine_threadsafe(directly(call), loop).result()
+
+    return await loop.run_in_executor(None, wait)
+
+
+async def by_a_thread_that_joins(call: Awaitable[Any]) -> Any:
+    """Await a thread that waits for another one, which waits for a coroutine of the loop."""
+    loop, found = asyncio.get_running_loop(), []
+
+    def wait() -> None:
+        found.append(asyncio.run_coroutine_threadsafe(directly(call), loop).exception())
+
+    def join() -> None:
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join()
+
+    await asyncio.to_thread(join)
+    if found[0] is not None:
+        raise found[0]
+    return await call
+
+
+async def in_a_group_of_anyio(call: Awaitable[Any]) -> Any:
+    """Await a call in a group of tasks of anyio."""
+    found: list[Any] = []
+
+    async def note() -> None:
+        try:
+            found.append(await call)
+        except Exception as error:
+            found.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(note)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+async def by_a_thread_of_anyio(call: Awaitable[Any]) -> Any:
+    """Await a thread of anyio that waits for a coroutine of the loop."""
+    loop = asyncio.get_running_loop()
+    return await anyio.to_thread.run_sync(lambda: asyncio.run_coroutine_threadsafe(directly(call), loop).result())
+
+
+async def behind_a_lock_of_anyio(call: Awaitable[Any]) -> Any:
+    """Await a lock that a task has which awaits the call."""
+    lock, has = anyio.Lock(), asyncio.Event()
+
+    async def hold() -> Any:
+        async with lock:
+            has.set()
+            return await call
+
+    task = asyncio.create_task(hold())
+    await has.wait()
+    async with lock:
+        return await task
+
+
+async def behind_a_limit_of_anyio(call: Awaitable[Any]) -> Any:
+    """The same with one place of a limiter."""
+    limiter, has = anyio.CapacityLimiter(1), asyncio.Event()
+
+    async def hold() -> Any:
+        async with limiter:
+            has.set()
+            return await call
+
+    task = asyncio.create_task(hold())
+    await has.wait()
+    async with limiter:
+        return await task
+
+
+WAYS = [
+    directly,
+    in_a_task,
+    gathered,
+    later,
+    in_a_group,
+    shielded,
+    waited_for,
+    by_a_thread,
+    by_an_executor,
+    by_a_thread_that_joins,
+    in_a_group_of_anyio,
+    by_a_thread_of_anyio,
+    behind_a_lock_of_anyio,
+    behind_a_limit_of_anyio,
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_coroutines_that_want_each_others_objects(way: Callable[[Awaitable[Any]], Awaitable[Any]]) -> None:
     """A circle through two domains and two call-backs that are coroutines, however they await: one is told."""
 
@@ -77,7 +206,9 @@ def test_coroutines_that_want_each_others_objects(way: Callable[[Awaitable[Any]]
 
             found = await outcomes([hold(*brokers), hold(*reversed(brokers))])
             (error,) = [each for each in found if not isinstance(each, int)]
-            told(error, "of domain 'one', held by thread", "of domain 'two', held by thread", "call-back awaits")
+            while isinstance(error, BaseExceptionGroup):
+                (error,) = error.exceptions
+            told(error, "of domain 'one', held by thread", "of domain 'two', held by thread")
             for broker in brokers:
                 assert await broker.call(lambda: 1) == 1
 
@@ -112,16 +243,57 @@ def test_coroutines_that_want_each_others_limited_domain() -> None:
     asyncio.run(work(True))
 
 
-@pytest.mark.parametrize("where", ["the call-back", "the caller"])
-@pytest.mark.parametrize("kind", ["timeout", "wait_for"])
-def test_time_limit_of_asyncio_ends_a_wait(kind: str, where: str) -> None:
-    """Where `asyncio.timeout` or `wait_for` ends a wait of the circle, it is none: no call is refused."""
+async def by_timeout(call: Awaitable[Any]) -> Any:
+    """With a time limit of asyncio."""
+    async with asyncio.timeout(0.6):
+        return await call
 
-    async def limited(call: Awaitable[Any]) -> Any:
-        if kind == "wait_for":
-            return await asyncio.wait_for(call, 0.6)
-        async with asyncio.timeout(0.6):
-            return await call
+
+async def by_wait_for(call: Awaitable[Any]) -> Any:
+    """With another one of asyncio."""
+    return await asyncio.wait_for(call, 0.6)
+
+
+async def by_wait(call: Awaitable[Any]) -> Any:
+    """With a third one of asyncio."""
+    task = asyncio.create_task(directly(call))
+    if not (await asyncio.wait([task], timeout=0.6))[0]:
+        task.cancel()
+        raise TimeoutError
+    return await task
+
+
+async def by_a_limit_around_a_group(call: Awaitable[Any]) -> Any:
+    """The group is made under a time limit, and its maker does something else."""
+    async with asyncio.timeout(0.6), asyncio.TaskGroup() as group:
+        task = group.create_task(directly(call))
+        await asyncio.Event().wait()
+    return await task
+
+
+async def by_a_scope_of_anyio(call: Awaitable[Any]) -> Any:
+    """With a time limit of anyio."""
+    with anyio.fail_after(0.6):
+        return await call
+
+
+async def by_a_timer(call: Awaitable[Any]) -> Any:
+    """With a cancel that comes later."""
+    task = asyncio.create_task(directly(call))
+    asyncio.get_running_loop().call_later(0.6, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise TimeoutError from None
+
+
+LIMITS = [by_timeout, by_wait_for, by_a_limit_around_a_group, by_a_scope_of_anyio, by_a_timer]
+BOTH = [(limited, where) for limited in LIMITS for where in ("the call-back", "the caller")]
+
+
+@pytest.mark.parametrize(("limited", "where"), [*BOTH, (by_wait, "the call-back")])
+def test_time_limit_ends_a_wait(limited: Callable[[Awaitable[Any]], Awaitable[Any]], where: str) -> None:
+    """Where a time limit of a loop ends a wait of the circle, it is none: no call is refused."""
 
     async def work() -> None:
         async with new("one") as one, new("two") as two:
@@ -181,9 +353,9 @@ def test_loop_whose_tasks_cannot_be_listed_may_have_a_time_limit(monkeypatch: py
     async def work() -> None:
         async with new("one") as one:
             await one.call("operator:neg", 1)
-            monkeypatch.setattr(asleep, "_next_look", 0.0)
+            monkeypatch.setattr(time_limits, "_next_look", 0.0)
             monkeypatch.setattr(asyncio, "all_tasks", too_fast)
-            assert asleep.may_end([])
+            assert time_limits.may_end(lambda: asleep.callers([]))
             monkeypatch.undo()
 
     asyncio.run(work())

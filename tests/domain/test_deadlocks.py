@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -96,3 +97,63 @@ def test_answer_that_waits_for_the_thread_that_waits_for_it(make: Make) -> None:
     kept = []
     assert domain.call("troubles:call_back", lambda: kept.append(up())) is None
     assert kept[0].result(JOIN_S) == 2
+
+
+def joined(work: Callable[[], int]) -> int:
+    """Let a thread do something, and join it."""
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def in_an_executor(work: Callable[[], int]) -> int:
+    """Let a thread of an executor do something, and wait for its result."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(work).result()
+
+
+@pytest.mark.parametrize("way", [joined, in_an_executor])
+@pytest.mark.parametrize("wanted", ["turn", "lane", "answer"])
+def test_thread_that_waits_for_another_one_which_waits_for_it(
+    make: Make, way: Callable[[Callable[[], int]], int], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call-back waits for a thread that calls the place in which it is: that call is told, and all goes on."""
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    domain = make(max_concurrency=None if wanted == "turn" else 1)
+    errors: list[BaseException] = []
+
+    def inner() -> int:
+        try:
+            if wanted == "turn":
+                broker.where()
+            elif wanted == "lane":
+                domain.call("troubles:add", 1, 1)
+            else:
+                domain.submit("troubles:add", 1, 1).result()
+        except DeadlockDetected as error:
+            errors.append(error)
+        return 1
+
+    broker = domain.create("hotel:HotelBroker") if wanted == "turn" else None
+    call = partial(domain.call, "troubles:call_back") if broker is None else broker.call
+    assert call(lambda: way(inner)) == 1
+    assert len(errors) == 1
+    assert "waits for a thread" in str(errors[0])
+    assert domain.call("troubles:add", 1, 1) == 2
+
+
+def test_thread_that_waits_with_an_end_for_another_one_is_no_deadlock(make: Make) -> None:
+    """A join with a time-out ends by itself: the call of the other thread gets its place then."""
+    domain = make(max_concurrency=1)
+    found: list[int] = []
+
+    def up() -> None:
+        thread.start()
+        thread.join(0.6)
+
+    thread = threading.Thread(target=lambda: found.append(domain.call("troubles:add", 1, 1)))
+    domain.call("troubles:call_back", up)
+    thread.join(JOIN_S)
+    assert found == [2]

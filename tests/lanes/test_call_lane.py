@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloister.errors import CallCancelled, CallTimeout, DomainUnloaded, MarshalError, ProtocolError
-from cloister.lanes import call_lane
+from cloister.lanes import call_lane, frame_lane
 from cloister.lanes.call_frames import Call, reply_frame
 from cloister.lanes.call_lane import Asked, CallLane, LaneClosed
 from cloister.lanes.conversation import Conversation
@@ -405,6 +405,21 @@ def test_break_wakes_a_thread_that_writes(pair: Pair) -> None:
     with pytest.raises(DomainUnloaded):
         pair.call("nobody reads", b"x" * 200_000)
     thread.join(JOIN_S)
+
+
+def test_break_in_the_middle_of_a_write_tells_its_cause(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the peer has gone when a call is written, the error of the lane keeps the cause that it has."""
+    error = DomainUnloaded("unloaded")
+    error.__cause__ = FileNotFoundError("why")
+
+    def gone(*_: object) -> int:
+        pair.host.break_with(lambda: error)
+        raise BrokenPipeError
+
+    monkeypatch.setattr(frame_lane, "_write", gone)
+    with pytest.raises(DomainUnloaded) as caught:
+        pair.call("anything")
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 def test_break_of_an_idle_lane_closes_it_at_once(pair: Pair) -> None:

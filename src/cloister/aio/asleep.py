@@ -1,15 +1,11 @@
-"""What the coroutines of this process await, so that a circle of waits through them is found (`cloister.waits`).
+"""The coroutines that run for calls of loops, so that a circle of waits through them is found (`cloister.waits`).
 
 A call of a loop is a strand. While the guest waits for a call-back of it, the strand goes on as the task that runs the
-call-back, and waits for what that task awaits: the answers of other calls, through tasks and `asyncio.gather` too. All
-of it is looked up in the tasks themselves, so a call costs nothing more. Whatever else a task awaits - a sleep, a lock,
-a queue - counts as something that comes. So does what a coroutine of the guest asks for: over there it may do more
-than to wait.
+call-back, and waits for what that task awaits. All of it is looked up in the tasks themselves (`cloister.awaited`), so
+a call costs nothing more. What a coroutine of the guest asks for counts as something that may come: over there it may
+do more than to wait.
 
-A time limit of `asyncio.timeout`, or of `asyncio.wait_for`, ends a wait, and a strand does not know of it. Only its
-loop does; `may_end` looks for one, in the tasks of a circle and in those that wait for its calls. What else may cancel
-a task is not seen: `anyio.move_on_after`, or `loop.call_later(t, task.cancel)`. A wait that those would have ended may
-be refused.
+`callers` gives the tasks that wait for the calls of a circle: a time limit around one of them ends the circle too.
 
 Any thread may look, and nothing here waits or changes anything. The loops go on meanwhile; `waits` looks twice.
 """
@@ -17,29 +13,19 @@ Any thread may look, and nothing here waits or changes anything. The loops go on
 from __future__ import annotations
 
 import asyncio
-import gc
-import time
 import weakref
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cloister import waits
 from cloister.aio.limited import Errand
+from cloister.awaited import Awaited, awaits
 from cloister.lanes.loop_shared import LoopCall
 
 if TYPE_CHECKING:
     from cloister.aio.peer import LoopPeer
 
-__all__ = ["asleep", "may_end", "watch"]
-
-MAX_AWAITED: Final = 1000
-"""How many tasks and futures are looked at for one strand. Where there are more, it counts as one that goes on."""
-
-PAUSE_S: Final = 0.05
-SHARE: Final = 50
-"""How soon a time limit is looked for again: after so long, or so many times as long as it took."""
-
-_next_look = 0.0
+__all__ = ["asleep", "callers", "watch"]
 
 _peers: dict[int, weakref.ref[LoopPeer]] = {}
 
@@ -50,55 +36,18 @@ def watch(peer: LoopPeer) -> None:
     """From now on look at the calls of this peer, as long as it lives."""
     key = id(peer)
     _peers[key] = weakref.ref(peer, lambda _: _peers.pop(key, None))
-    waits.coroutines(asleep, may_end)
+    waits.coroutines(asleep, callers)
 
 
 def asleep(strand: Hashable) -> waits.Asleep | None:
-    """What the tasks await that run for a strand; None where there are none, or where one of them may go on."""
-    seen = _Awaited()
-    if not isinstance(strand, int) or not seen.follow(_tasks_of(strand)):
+    """What the tasks await that run for a strand; None where there are none, or they wait for a thread of its own."""
+    tasks = _tasks_of(strand) if isinstance(strand, int) else []
+    if not tasks:
         return None
-    names = " and ".join(dict.fromkeys(f"the answer of {name}()" for name in seen.names))
-    return waits.Asleep(f"{names}, which its call-back awaits", seen.strands, seen.futures)
-
-
-class _Awaited:
-    """What some tasks await, down to the calls."""
-
-    def __init__(self) -> None:
-        self.tasks: set[Task] = set()
-        self.futures: list[asyncio.Future[Any]] = []
-        self.strands: set[int] = set()
-        self.names: list[str] = []
-
-    def follow(self, ahead: list[Any]) -> bool:
-        """Look at tasks and what they await; False where any of it may come."""
-        while ahead:
-            future = ahead.pop()
-            if future.done() or len(self.futures) >= MAX_AWAITED:
-                return False
-            self.futures.append(future)
-            more = self._behind(future)
-            if more is None:
-                return False
-            ahead += [each for each in more if each not in self.tasks]
-        return bool(self.strands)
-
-    def _behind(self, future: Any) -> list[Any] | None:
-        """What has to come before a task or a future can; None where that is not known."""
-        if isinstance(future, asyncio.Task):
-            self.tasks.add(future)
-            awaited = getattr(future, "_fut_waiter", None)
-            return None if awaited is None else [awaited]
-        children = getattr(future, "_children", None)  # of `asyncio.gather`, which may also be done with the first
-        if children is not None:
-            return [child for child in list(children) if not child.done()] or None
-        strand = _strand_of(future)
-        if strand:
-            self.strands.add(strand)
-            self.names.append(getattr(future, "name", "") or "a call")
-            return []
-        return list(getattr(future, "served", None) or ()) or None
+    seen = Awaited(strand, _strand_of)
+    if not seen.follow(tasks) or (seen.threads and seen.strands) or seen.threads > 1:
+        return waits.Asleep()
+    return None if seen.threads else seen.resource("its call-back awaits")
 
 
 def _peers_now() -> list[LoopPeer]:
@@ -117,48 +66,19 @@ def _strand_of(future: Any) -> int:
     return next((strand for peer in _peers_now() if (strand := peer.strand_of(future))), 0)
 
 
-def may_end(strands: Iterable[Hashable]) -> bool:
-    """Whether a time limit of asyncio may end one of the waits that lead to these strands.
-
-    Looking goes through all objects of the program. So it is not done often, whatever guests say: meanwhile the answer
-    is that it may be so, and whoever asks comes again.
-    """
-    global _next_look
-    begun = time.monotonic()
-    if begun < _next_look:
-        return True
-    try:
-        return _has_limit(strands)
-    except RuntimeError:  # not all tasks were seen
-        return True
-    finally:
-        now = time.monotonic()
-        _next_look = now + max(PAUSE_S, SHARE * (now - begun))
-
-
-def _has_limit(strands: Iterable[Hashable]) -> bool:
-    known = [strand for strand in strands if isinstance(strand, int)]
-    below = _Awaited()
-    for strand in known:
-        below.follow(_tasks_of(strand))
-    tasks, futures = _above(known)
-    tasks |= below.tasks
-    return any(map(_is_waited_for, futures)) or any(map(_is_limit, gc.get_referrers(*tasks)))
-
-
-def _above(strands: list[int]) -> tuple[set[Task], list[Any]]:
-    """The tasks that wait for the calls of these strands, and for one another; with what they await.
+def callers(strands: Iterable[Hashable]) -> list[Any]:
+    """The calls of these strands, and the tasks that wait for them, or for one another.
 
     Raises RuntimeError where a loop makes tasks so fast that they can't be listed.
     """
     waiting: dict[Any, list[Task]] = {}
     calls: list[Any] = []
+    known = [strand for strand in strands if isinstance(strand, int)]
     for peer in _peers_now():
-        calls += [call for strand in strands if (call := _future_of(peer.caller(strand))) is not None]
+        calls += [call for strand in known if (call := _future_of(peer.caller(strand))) is not None]
         for loop in peer.loops():
             for task in asyncio.all_tasks(loop):
-                awaited = getattr(task, "_fut_waiter", None)
-                for each in [awaited, *(getattr(awaited, "_children", None) or ())]:
+                for each in awaits(task):
                     waiting.setdefault(each, []).append(task)
     tasks: set[Task] = set()
     ahead = list(calls)
@@ -167,21 +87,8 @@ def _above(strands: list[int]) -> tuple[set[Task], list[Any]]:
             if task not in tasks:
                 tasks.add(task)
                 ahead.append(task)
-    return tasks, [*calls, *tasks]
+    return [*calls, *tasks]
 
 
 def _future_of(caller: LoopCall | Errand | None) -> Any:
     return caller.call if isinstance(caller, Errand) else caller
-
-
-def _is_waited_for(future: Any) -> bool:
-    """Whether `asyncio.wait_for` of Python 3.11 waits for this: it awaits a future of its own."""
-    called = [getattr(each[0], "func", None) for each in getattr(future, "_callbacks", None) or ()]
-    return any(getattr(function, "__name__", "") == "_release_waiter" for function in called)
-
-
-def _is_limit(owner: Any) -> bool:
-    """Whether what refers to a task is a time limit that is set."""
-    if isinstance(owner, asyncio.Timeout):
-        return owner.when() is not None
-    return type(owner) is dict and "_timeout_handler" in owner and owner.get("_when") is not None

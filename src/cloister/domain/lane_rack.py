@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cloister import calling, long_waits, waits
+from cloister import calling, waits
 from cloister.conditions import Condition
 from cloister.errors import CallTimeout
 from cloister.long_waits import SLICE_S, LongWait
@@ -67,15 +67,15 @@ class LaneRack:
         return lane
 
     def _wait(self, wanted: CallLane | None, deadline: float | None) -> None:
-        if deadline is None and long_waits.hosted():
+        if deadline is None:
             self._wait_long(wanted)
             return
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        left = max(0.0, deadline - time.monotonic())
         if not self._freed.wait_for(lambda: self._closed or self._choose(wanted), left):
             raise CallTimeout("the time for the call was up while all lanes of the domain were in use; it was not sent")
 
     def _wait_long(self, wanted: CallLane | None) -> None:
-        """Wait without an end, in a guest: its host is told."""
+        """Wait without an end; from time to time look whether it can have one."""
         waits_still = True
 
         def holders() -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from concurrent.futures._base import CANCELLED
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloister.conditions import Condition
-from cloister.executor.seats import awaited
+from cloister.executor.seats import bringing, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,15 +60,20 @@ class PoolFuture(Future[T]):
         """As that of any future. Raises DeadlockDetected where all workers would wait for the code that asks."""
         if self.done():
             return super().result(timeout)
-        with awaited(self.work, timeout is not None):
-            return super().result(timeout)
+        return wait_for(self.work, self.done, super().result, timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As that of any future. Raises DeadlockDetected where all workers would wait for the code that asks."""
         if self.done():
             return super().exception(timeout)
-        with awaited(self.work, timeout is not None):
-            return super().exception(timeout)
+        return wait_for(self.work, self.done, super().exception, timeout)
+
+    def strands(self) -> tuple[int, ...]:
+        """The strands that may bring it: its own, or those that have the workers where it has none.
+
+        Empty where one of them is about to move: a task with a time limit ends by itself.
+        """
+        return bringing(self.work)
 
     def running(self) -> bool:
         """Whether a worker does it, or has yet to begin with it and with nothing else before."""

@@ -7,19 +7,22 @@ waits, so a task costs nothing more. Any thread may enter.
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections import Counter
-from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, TypeVar
 
 from cloister import waits
+from cloister.lanes.answers import wait_for_answer
 
 if TYPE_CHECKING:
     from cloister.executor.work import Work
     from cloister.executor.workforce import Workforce
 
-__all__ = ["Seats", "awaited"]
+__all__ = ["Seats", "bringing", "wait_for"]
+
+
+T = TypeVar("T")
 
 
 class Seats(waits.Resource):
@@ -42,9 +45,18 @@ class Seats(waits.Resource):
         return Counter(each.options["strand"] for each in tasks)
 
 
-@contextlib.contextmanager
-def awaited(work: Work, ends: bool) -> Iterator[None]:
-    """The running strand waits for a task inside; `ends` where that has a time-out. Raises DeadlockDetected."""
+def bringing(work: Work) -> tuple[int, ...]:
+    """The strands one of which has to go on before a task can be done; empty where it may be done without."""
+    seats = work.owner.seats
+    if work.timeout is not None or work.limit is not None:
+        return ()
+    if work.first:
+        return (work.options["strand"],)
+    return tuple(each for each in seats.holders if isinstance(each, int)) if seats.full else ()
+
+
+def wait_for(work: Work, done: Callable[[], bool], wait: Callable[[float | None], T], timeout: float | None) -> T:
+    """The running strand waits for a task, `wait` so many seconds; see `wait_for_answer`. Raises DeadlockDetected."""
     strand = work.options["strand"]
     answer = waits.Resource("the answer of a task of a pool", 1)
     answer.holders[strand] = 1
@@ -55,7 +67,9 @@ def awaited(work: Work, ends: bool) -> Iterator[None]:
         work.expected = False
         waits.leave(strand)  # also where it has begun before it was expected: that took nothing back
     try:
-        with waits.waiting(answer, ends):
-            yield
+        if timeout is None:
+            return wait_for_answer(answer, strand, done, wait)
+        with waits.waiting(answer, ends=True):
+            return wait(timeout)
     finally:
         work.begins()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from cloister import calling, long_waits, waits
+from cloister import calling, waits
 from cloister.long_waits import SLICE_S, LongWait
 
 __all__ = ["wait_for_answer"]
@@ -25,8 +25,6 @@ def wait_for_answer(
     Raises DeadlockDetected where it can never come.
     """
     with waits.waiting(answer, ends=False):
-        if not long_waits.hosted():
-            return wait(None)
         long = LongWait(answer.name, calling.strand(), lambda: () if done() else (strand,))
         try:
             while True:

@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cloister.errors import CallCancelled, ProtocolError
 from cloister.lanes.busy_wait import BusyWait
@@ -186,6 +186,14 @@ class FrameLane:
         self.lost = self.lost or tuple(self.calling)
         return LaneClosed("the peer is gone")
 
+    def _raise_over(self) -> NoReturn:
+        """Raise what `_over` says, with the cause that it has of its own, and without what became of the pipe."""
+        error = self._over()
+        try:
+            raise error from error.__cause__
+        finally:
+            del error  # it holds this frame
+
     # -- out ---------------------------------------------------------------------------------------------------------
 
     def _send(self, data: list[Buffer], deadline: float | None) -> None:
@@ -201,7 +209,7 @@ class FrameLane:
             except BlockingIOError:
                 sent = 0
             except BrokenPipeError:
-                raise self._over() from None
+                self._raise_over()
             if sent != len(piece):
                 self._send_rest(memoryview(piece)[sent:], deadline)
 
@@ -226,14 +234,14 @@ class FrameLane:
                 except BlockingIOError:
                     continue
                 except BrokenPipeError:
-                    raise self._over() from None
+                    self._raise_over()
 
     def _take_in(self) -> None:
         """Read once, and keep it for `_receive`; no more than the greatest frame. Raises ProtocolError past that."""
         try:
             data = os.read(self._reader, READ_BYTES)
         except OSError:
-            raise self._over() from None
+            self._raise_over()
         if not data or self._ended:
             raise self._over()
         decoder = self._decoder
@@ -274,7 +282,7 @@ class FrameLane:
         try:
             data = _read(self._reader, size)
         except OSError:
-            raise self._over() from None
+            self._raise_over()
         if not data or self._ended:
             raise self._over()
         return data
