@@ -65,13 +65,14 @@ class Awaited:
     """What some tasks and futures wait for, down to the strands."""
 
     def __init__(self, own: object = 0, strand_of: Callable[[Any], int] = lambda future: 0) -> None:
-        """`own` is the strand for which they run. `strand_of` knows futures that are the answer of a strand."""
+        """`own` is the strand for which they run. `strand_of` knows futures that are the answer of a strand: of this one
+        too, for a call within its call-back."""
         self._own, self._strand_of = own, strand_of
         self.futures: set[Any] = set()
         """All that was looked at; each is done once."""
         self.strands: set[int] = set()
-        self.threads = 0
-        """How many threads they wait for that run for their own strand: the graph knows what those wait for."""
+        self.places = 0
+        """In how many places their own strand goes on, in a thread or over there: the graph knows what it waits for."""
         self._names: list[str] = []
 
     def follow(self, ahead: list[Any]) -> bool:
@@ -88,7 +89,7 @@ class Awaited:
             if more is None:
                 return False
             ahead += more
-        return bool(self.strands or self.threads)
+        return bool(self.strands or self.places)
 
     def resource(self, who: str) -> Asleep:
         """It as something that `who` waits for, of which it is said in an error."""
@@ -102,14 +103,16 @@ class Awaited:
             if each.strand != self._own:
                 return self._found(each.strand, each.name)
             waits = _of_thread(each.thread)
-            if waits is not None:
-                return waits
-            self.threads += 1
-            return []
+            self.places += waits is None
+            return waits or []
         strand = self._strand_of(each)
-        if strand:
+        if not strand:
+            return _behind(each)
+        if strand != self._own:
             return self._found(strand, getattr(each, "name", "") or "a call")
-        return list(getattr(each, "served", None) or ()) or _behind(each)
+        served = list(getattr(each, "served", None) or ())
+        self.places += not served
+        return served
 
     def _found(self, strand: int, name: str) -> list[Any]:
         self.strands.add(strand)
@@ -140,7 +143,7 @@ def thread_asleep(strand: object) -> Asleep | None:
     thread = calling.thread_of(strand) if isinstance(strand, int) else 0
     waits = _of_thread(thread)
     seen = Awaited(strand)
-    if not waits or not seen.follow(waits) or seen.threads:
+    if not waits or not seen.follow(waits) or seen.places:
         return None
     return seen.resource("it waits for")
 

@@ -22,7 +22,7 @@ __all__ = ["may_end"]
 
 PAUSE_S: Final = 0.05
 SHARE: Final = 50
-"""How soon is looked again: after so long, or so many times as long as it took."""
+"""How soon is looked again: after so long, or so many times as long as it took the processor."""
 
 _next_look = 0.0
 
@@ -34,17 +34,16 @@ def may_end(awaited: Callable[[], Iterable[Any]]) -> bool:
     be so, and whoever asks comes again.
     """
     global _next_look
-    begun = time.monotonic()
-    if begun < _next_look:
+    if time.monotonic() < _next_look:
         return True
+    begun = time.thread_time()
     try:
         each = list(awaited())
         return any(map(_is_waited_for, each)) or any(map(_is_in_a_scope, each)) or _has_limit(each)
     except RuntimeError:  # not all tasks were seen
         return True
     finally:
-        now = time.monotonic()
-        _next_look = now + max(PAUSE_S, SHARE * (now - begun))
+        _next_look = time.monotonic() + max(PAUSE_S, SHARE * (time.thread_time() - begun))
 
 
 def _has_limit(awaited: list[Any]) -> bool:

@@ -19,7 +19,7 @@ import cloister
 from cloister import waits
 from cloister.errors import DeadlockDetected, WrongProcess
 from cloister.executor import callbacks
-from cloister.executor.seats import awaited
+from cloister.executor.seats import wait_for
 from cloister.levels.watcher import watcher
 
 Make = Callable[..., cloister.DomainPoolExecutor]
@@ -295,7 +295,10 @@ def test_task_that_begins_just_when_somebody_waits_for_it_is_no_deadlock(
         work.expected = False
 
     monkeypatch.setattr(waits, "expect", expect)
-    with awaited(work, False):
+
+    def wait(_: float | None) -> None:
         assert work.options["strand"] not in [strand for strand, _ in waits._graph.waiting()]
+
+    wait_for(work, future.done, wait, None)
     gate.set()
     assert future.result(PATIENCE_S)

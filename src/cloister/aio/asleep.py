@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Hashable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloister import waits
@@ -40,14 +41,14 @@ def watch(peer: LoopPeer) -> None:
 
 
 def asleep(strand: Hashable) -> waits.Asleep | None:
-    """What the tasks await that run for a strand; None where there are none, or they wait for a thread of its own."""
+    """What the tasks await that run for a strand; None where there are none, or they wait for what it does itself."""
     tasks = _tasks_of(strand) if isinstance(strand, int) else []
-    if not tasks:
+    if not (isinstance(strand, int) and tasks):
         return None
-    seen = Awaited(strand, _strand_of)
-    if not seen.follow(tasks) or (seen.threads and seen.strands) or seen.threads > 1:
+    seen = Awaited(strand, partial(_strand_of, strand))
+    if not seen.follow(tasks) or (seen.places and seen.strands) or seen.places > 1:
         return waits.Asleep()
-    return None if seen.threads else seen.resource("its call-back awaits")
+    return None if seen.places else seen.resource("its call-back awaits")
 
 
 def _peers_now() -> list[LoopPeer]:
@@ -59,10 +60,10 @@ def _tasks_of(strand: int) -> list[Any]:
     return next((tasks for peer in _peers_now() if (tasks := peer.waits_for(strand))), [])
 
 
-def _strand_of(future: Any) -> int:
-    """The strand whose answer a future is; 0 where it is none, or the strand of its caller goes on in it."""
-    if isinstance(future, LoopCall) and future.strand:
-        return future.strand
+def _strand_of(own: int, future: Any) -> int:
+    """The strand whose answer a future is; 0 where it is none. `own` goes on in a call that has no strand."""
+    if isinstance(future, LoopCall):
+        return future.strand or own
     return next((strand for peer in _peers_now() if (strand := peer.strand_of(future))), 0)
 
 
