@@ -65,8 +65,8 @@ class Awaited:
     """What some tasks and futures wait for, down to the strands."""
 
     def __init__(self, own: object = 0, strand_of: Callable[[Any], int] = lambda future: 0) -> None:
-        """`own` is the strand for which they run. `strand_of` knows futures that are the answer of a strand: of this one
-        too, for a call within its call-back."""
+        """`own` is the strand for which they run. `strand_of` knows the futures that are the answer of a strand; of
+        this one too, for a call within its call-back."""
         self._own, self._strand_of = own, strand_of
         self.futures: set[Any] = set()
         """All that was looked at; each is done once."""
