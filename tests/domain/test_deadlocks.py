@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,7 @@ def test_thread_that_waits_for_another_one_which_waits_for_it(
             errors.append(error)
         return 1
 
-    broker = domain.create("hotel:HotelBroker") if wanted == "turn" else None
+    broker: Any = domain.create("hotel:HotelBroker") if wanted == "turn" else None
     call = partial(domain.call, "troubles:call_back") if broker is None else broker.call
     assert call(lambda: way(inner)) == 1
     assert len(errors) == 1
