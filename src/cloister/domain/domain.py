@@ -153,6 +153,8 @@ class Domain(DomainBase):
         peer, limit, kill_after = self._life.peer, self._timeout, self._kill_after
 
         def send(columns: list[list[Any]], count: int) -> Future[Any]:
+            if limit is None and kill_after is None:
+                return peer.submit(SERVICE, "map", (plain, columns), None)
             with calling.limits(limit, kill_after):
                 return peer.submit(SERVICE, "map", (plain, columns), None)
 

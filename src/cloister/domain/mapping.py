@@ -86,6 +86,11 @@ class Chunks:
         """
         check_sizes(size, ahead)
         self._send, self._read = send, read
+        self._items: list[Any] | None = None
+        """The only iterable, where it is a list that has not come to its end: a part of it is cut out at once."""
+        self._taken = 0
+        if len(iterables) == 1 and type(iterables[0]) is list:
+            self._items = iterables[0]
         self._iterators = [iter(iterable) for iterable in iterables]
         self._size, self._ahead = size, ahead
         self._return_exceptions, self._progress = return_exceptions, progress
@@ -105,21 +110,23 @@ class Chunks:
         try:
             while self._sent:
                 future, count = self._sent[0]
-                results, failures = self._read(self._wait(future), count)
+                answer = future.result() if self._end is None else self._wait(future, self._end)
+                results, failures = self._read(answer, count)
                 self._sent.popleft()
                 self._fill()
                 if self._progress is not None:
                     self._done += count
                     self._progress(self._done, self._total)
                 error: BaseException | None = None
-                for place in sorted(failures):
-                    if not self._return_exceptions:
-                        error = failures[place]
-                        del results[place:]
-                        break
-                    results[place] = failures[place]
+                if failures:
+                    for place in sorted(failures):
+                        if not self._return_exceptions:
+                            error = failures[place]
+                            del results[place:]
+                            break
+                        results[place] = failures[place]
                 self._current = results
-                del failures
+                del answer, failures
                 yield results
                 if error is not None:
                     raise error
@@ -141,15 +148,25 @@ class Chunks:
         try:
             while self._ahead is None or len(self._sent) < self._ahead:
                 columns = self._columns()
-                if not columns or not columns[0]:
+                count = len(columns[0]) if columns else 0
+                if not count:
                     return
-                self._sent.append((self._send(columns, len(columns[0])), len(columns[0])))
+                self._sent.append((self._send(columns, count), count))
         except BaseException:
             self.cancel()
             raise
 
     def _columns(self) -> list[list[Any]]:
         """The items of the next chunk, a list for each of the iterables."""
+        items = self._items
+        if items is not None:
+            first = self._taken
+            self._taken = last = first + self._size
+            chunk = items[first:last]
+            if len(chunk) < self._size:  # as with its iterator: what is added after that does not come
+                self._items = None
+                self._iterators = [iter(())]
+            return [chunk]
         iterators = self._iterators
         if len(iterators) == 1:
             return [list(itertools.islice(iterators[0], self._size))]
@@ -157,11 +174,9 @@ class Chunks:
         flat = list(itertools.chain.from_iterable(rows))
         return [flat[start :: len(iterators)] for start in range(len(iterators))]
 
-    def _wait(self, future: Future[Any]) -> Any:
-        if self._end is None:
-            return future.result()
+    def _wait(self, future: Future[Any], end: float) -> Any:
         try:
-            return future.result(max(0.0, self._end - time.monotonic()))
+            return future.result(max(0.0, end - time.monotonic()))
         except TimeoutError:
             if future.done():
                 raise
@@ -171,11 +186,13 @@ class Chunks:
 def outcome_of_guest(peer: GuestPeer, value: Any, count: int) -> Outcome:
     """Read what a guest says of a chunk of `count` items. What is malformed ends the domain."""
     try:
-        match value:
-            case [list(results), dict(failures)] if len(results) == count and (
-                not failures or failures.keys() <= set(range(count))
-            ):
-                return results, {place: peer.rebuild(described) for place, described in failures.items()}
+        if type(value) is list and len(value) == 2:
+            results, failures = value
+            if type(results) is list and type(failures) is dict and len(results) == count:
+                if not failures:
+                    return results, failures
+                if failures.keys() <= set(range(count)):
+                    return results, {place: peer.rebuild(described) for place, described in failures.items()}
         raise ProtocolError("a chunk did not come back with as many results")
     except ProtocolError as error:
         raise broken_lanes.bad_message(peer.life, error, "map") from None

@@ -27,6 +27,7 @@ NOTHING: Final = object()
 
 _SPECIAL: Final = frozenset((bytearray, memoryview))
 _NESTED: Final = frozenset((list, tuple, dict, set, frozenset))
+_SIMPLE: Final = scalars.SIMPLE
 _LEAVES: Final = set(scalars.LEAVES)
 """What holds nothing that the packer would change. Those of `handlers` are added with their first value."""
 _FEW: Final = 16
@@ -203,26 +204,37 @@ def has_binary(value: object, threshold: int, *, plain: bool = False) -> bool:
     while stack:
         node: Any = stack.pop()
         kind = type(node)
-        if kind is bytearray or kind is memoryview or (kind is bytes and len(node) >= threshold):
-            return True
-        if kind not in _NESTED:
-            if kind not in _LEAVES:
-                return True  # an object whose fields only its writer knows
+        if kind is list:
+            few = len(node) <= _FEW
+            if plain and not few and _is_uniform(node):
+                continue
+            items = node
+        elif kind in _NESTED:
+            few = len(node) <= _FEW
+            items = node
+            if kind is dict:
+                items = node.values()
+                if not _LEAVES.issuperset(map(type, node)):
+                    stack.extend(node)
+        elif kind is bytes:
+            if len(node) >= threshold:
+                return True
             continue
-        items = node
-        if plain and kind is list and len(node) > _FEW and _is_uniform(node):
+        elif kind in _LEAVES:
             continue
-        if kind is dict:
-            items = node.values()
-            if not _LEAVES.issuperset(map(type, node)):
-                stack.extend(node)
-        kinds = set(map(type, items))
-        if kinds <= scalars.SIMPLE:
-            continue
-        if not _SPECIAL.isdisjoint(kinds):
-            return True
-        if not kinds <= _LEAVES or bytes in kinds:
-            stack.extend(items)
+        else:
+            return True  # what the packer changes, or an object whose fields only its writer knows
+        if not few:
+            kinds = set(map(type, items))
+            if kinds <= _SIMPLE:
+                continue
+            if not _SPECIAL.isdisjoint(kinds):
+                return True
+            if kinds <= _LEAVES and bytes not in kinds:
+                continue
+        for item in items:
+            if type(item) not in _SIMPLE:
+                stack.append(item)
     return False
 
 

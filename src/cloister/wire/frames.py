@@ -176,10 +176,11 @@ class FrameDecoder:
     is fed at a time is the caller's choice (`wanted` is a good one).
     """
 
-    __slots__ = ("_data", "_error", "_limits", "_start")
+    __slots__ = ("_data", "_error", "_limits", "_short", "_start")
 
     def __init__(self, limits: WireLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
+        self._short = min(_JOIN_BELOW, limits.message_bytes, limits.frame_bytes)
         self._data = bytearray()
         self._start = 0
         self._error: ProtocolError | None = None
@@ -217,6 +218,17 @@ class FrameDecoder:
         if have < 0:
             return None
         length, kind, flags, count = _unpack_header(data, start)
+        if not count and length <= have and length <= self._short and kind and not flags & _UNKNOWN_FLAGS:
+            # A short message alone, and all of it: nearly every frame.
+            first = start + HEADER_SIZE
+            end = first + length
+            body: bytes | memoryview = bytes(memoryview(data)[first:end])
+            if end == len(data):
+                data.clear()
+                self._start = 0
+            else:
+                self._consume(end)
+            return _new_tuple(Frame, (kind, flags, body, ()))
         if length > self._limits.frame_bytes or not kind or flags & _UNKNOWN_FLAGS or count > self._limits.buffers:
             raise self._refuse(length, kind, flags, count)
         if 4 * count > length or (not count and length > self._limits.message_bytes):
@@ -233,10 +245,6 @@ class FrameDecoder:
             return None
         end = start + HEADER_SIZE + length
         first = start + HEADER_SIZE
-        if not count and length <= _JOIN_BELOW:
-            body: bytes | memoryview = bytes(memoryview(data)[first:end])
-            self._consume(end)
-            return Frame(kind, flags, body, ())
         if end == len(data):
             # The usual case of a large frame: its bytes are handed over as they lie, and not copied again.
             view = memoryview(data).toreadonly()[first:]
