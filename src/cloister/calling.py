@@ -254,7 +254,7 @@ def options_down(limit: float | None, name: str, lane: Introduced | None = None)
 def options_beside(limit: float | None, name: str) -> dict[str, Any]:
     """As `options_down`, for a call that runs beside its caller, as a strand of its own."""
     if limit is None and not travel.is_packed():
-        return {"logical": logical_thread(), "strand": _new_number()}
+        return {"logical": _served.get() or logical_thread(), "strand": _process | next(_numbers)}
     chosen = options_down(limit, name) or {}
     chosen["logical"] = logical_thread()
     chosen["strand"] = _new_number()
@@ -277,7 +277,11 @@ def adopt(options: dict[str, Any]) -> None:
     """
     if "left" in options and type(left := options["left"]) is int:
         deadline.set(_earlier(left / 1e9))
-    join(options.get("logical"), options.get("strand"))
+    logical = options.get("logical")
+    if type(logical) is int:  # as in `join`
+        _served.set(logical)
+        strand = options.get("strand")
+        _strand.set(strand if type(strand) is int else 0)
 
 
 def join(logical: Any, strand: Any = None) -> None:

@@ -251,9 +251,10 @@ class SharedServing:
         try:
             data = os.read(self._end.reader, READ_BYTES)
             if data:
-                self._decoder.feed(data)
-                while (frame := self._decoder.next_frame()) is not None:
+                frame = self._decoder.take(data)
+                while frame is not None:
                     self._take(frame)
+                    frame = self._decoder.next_frame()
         except OSError:
             data = b""
         finally:

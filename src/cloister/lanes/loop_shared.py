@@ -38,7 +38,7 @@ from cloister.lanes.ledger import Ledger
 from cloister.lanes.loop_end import LoopEnd
 from cloister.lanes.rows import REPLIES, ROW_BYTES, calls_frame, read_replies
 from cloister.wire import frames
-from cloister.wire.frames import Buffer
+from cloister.wire.frames import HEADER_SIZE, SHORT_BYTES, Buffer
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["LoopCall", "LoopShared"]
 
 _PART: Final = int(Kind.PART)
+_CALL_HEADS: Final = frames.short_heads(int(Kind.CALL))
 
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """What may wait for a peer that does not read; then calls wait unencoded, and `room` waits."""
@@ -190,8 +191,25 @@ class LoopShared(LoopEnd):
             return future
         alone = not ledger.waiting and not self._scheduled
         number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
-        self._open_strand(future)  # not before: what can't be encoded leaves nothing behind
-        self._enter(future, number, data, deadline)
+        if future.strand:  # not before: what can't be encoded leaves nothing behind
+            self.strands[future.strand] = future
+        if type(data) is not bytes or deadline is not None:
+            self._enter(future, number, data, deadline)
+        else:  # the same for nearly every call, with less on the way
+            size = len(data)
+            framed = _CALL_HEADS[size] + data if alone and size < SHORT_BYTES and not self._row else None
+            # Nothing may come between these lines, as in `_enter`.
+            future.lane, future.number = self.number, number
+            ledger.said = number
+            ledger.waiting[number] = future
+            if framed is not None and not self._queue:
+                self._queue.append(framed)
+                self._queued += HEADER_SIZE + size
+                self._write()
+                return future
+            self._row.append(data)
+            self._row_bytes += size
+            self._queued += size
         if not self._blocked:
             if alone or self._row_bytes >= ROW_BYTES:
                 self._frame_row()
@@ -339,8 +357,14 @@ class LoopShared(LoopEnd):
             return
         number, value, error = ledger.read(self._hearing, frame, self._rebuild)
         call = ledger.waiting.pop(number, None)
-        if call is not None:  # else its caller has given it up
+        if call is None:
+            return  # its caller has given it up
+        if error is not None:
             self._complete(call, value, error)
+            return
+        self.strands.pop(call.strand, None)
+        if not call.done():
+            call.set_result(value)
 
     def _take_row(self, replies: list[list[Any]]) -> None:
         take, forget = self._ledger.waiting.pop, self.strands.pop

@@ -142,6 +142,9 @@ class Outgoing:
     def _line_up(self) -> None:
         """Take in what is ready. The lock is held."""
         ready, row, size = self._ready, [], 0
+        if len(ready) == 1:
+            only = ready.popleft()
+            self._line_up_pieces((replies_frame((only,)),) if isinstance(only, bytes) else only)
         while ready:
             data = ready.popleft()
             if isinstance(data, bytes):
@@ -168,7 +171,8 @@ class Outgoing:
         """Write all that is there; False where the pipe is full. The lock is held."""
         pieces = self._pieces
         while True:
-            self._line_up()
+            if self._ready:
+                self._line_up()
             if not pieces:
                 return True
             piece = pieces.popleft()

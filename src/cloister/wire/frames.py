@@ -193,6 +193,15 @@ class FrameDecoder:
         if self._error is None:
             self._data += data
 
+    def take(self, data: bytes) -> Frame | None:
+        """As `feed`, and then `next_frame`: quicker where one read has given one whole frame."""
+        if not self._data and self._error is None:
+            frame = parse(data, self._limits)
+            if frame is not None:
+                return frame
+        self.feed(data)
+        return self.next_frame()
+
     @property
     def wanted(self) -> int:
         """How many bytes complete the header or the frame that has begun; 0 when a frame is ready, or after an error.
