@@ -83,6 +83,31 @@ def test_what_cannot_be_copied_is_refused() -> None:
         parallel()(joblib.delayed(lambda: threading.Lock())() for _ in range(2))
 
 
+class Model:
+    """A class whose objects are not copied."""
+
+    def __init__(self) -> None:
+        self.weight = 0
+
+    def fit(self, weight: int) -> Model:
+        """Learn."""
+        self.weight = weight
+        return self
+
+
+def test_any_result_may_come_as_a_pickle_where_that_is_allowed() -> None:
+    """`allow_pickle` brings objects of any class, and exceptions as ever; without it the error names it."""
+    fits = [joblib.delayed(Model().fit)(weight) for weight in range(4)]
+    assert [model.weight for model in parallel(allow_pickle=True)(fits)] == [0, 1, 2, 3]
+    with joblib.parallel_config(backend="cloister", n_jobs=2, allow_pickle=True):
+        assert [model.weight for model in joblib.Parallel()(fits)] == [0, 1, 2, 3]
+        with pytest.raises(ZeroDivisionError):
+            joblib.Parallel()(joblib.delayed(divmod)(1, number) for number in (1, 0, 1))
+    with pytest.raises(MarshalError) as refused:
+        parallel()(fits)
+    assert any("allow_pickle=True" in note for note in refused.value.__notes__)
+
+
 def test_numbers_of_jobs_are_those_of_joblib() -> None:
     """-1 is all CPUs, 0 means nothing, 1 needs no domain."""
     from cloister.integrations.joblib import CloisterBackend

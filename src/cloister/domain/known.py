@@ -98,6 +98,9 @@ class DomainBase:
     ) -> Self:
         """A view of the same domain whose calls have options; what is not given is as in this one, at first None.
 
+        The options are those of the view's own calls, `create` among them; the methods of what it makes have none. For
+        those there is ``with cloister.timeout(seconds, kill_after=…)``.
+
         `timeout` is seconds for each call, None for no limit. A call that is not over in time is told to stop, and
         raises `CallTimeout`. `kill_after`: where a call that was given up, by its time-out, a cancel or a
         KeyboardInterrupt, has not stopped so many seconds later, the domain is killed; None never kills it. Whoever
