@@ -8,6 +8,7 @@ import inspect
 import sys
 import warnings
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -300,6 +301,60 @@ def test_map_gives_results_in_order_and_stops_early(run: Run) -> None:
                 seen = weakref.ref(made)
                 del made
                 assert seen() is None  # the iterator does not hold what it has given
+
+    run(main())
+
+
+def test_map_takes_asynchronous_iterables(run: Run) -> None:
+    """`map` reads async generators and streams of other domains, next to plain iterables, in order and bounded."""
+
+    async def main() -> None:
+        async def numbers(count: int) -> AsyncIterator[int]:
+            for number in range(count):
+                yield number
+
+        async with new() as domain, new("other") as other:
+            assert [x async for x in domain.map(pow, numbers(5), [2] * 9, chunksize=2)] == [0, 1, 4, 9, 16]
+            assert [x async for x in domain.map(pow, [2, 3], numbers(9))] == [1, 3]
+            assert [x async for x in domain.map("operator:neg", numbers(0))] == []
+            stream = await other.call("flows:counted", 100)
+            assert sum([x async for x in domain.map("operator:neg", stream, chunksize=8)]) == -4950
+            mixed = domain.map("operator:truediv", numbers(3), [1, 0, 2], chunksize=3, return_exceptions=True)
+            assert [type(x) async for x in mixed] == [float, ZeroDivisionError, float]
+
+    run(main())
+
+
+def test_map_gives_results_while_its_input_is_awaited(run: Run) -> None:
+    """Results of an input that goes on for ever come as they are there; closing the map ends the wait for the input."""
+
+    async def main() -> None:
+        taken, over = 0, asyncio.Event()
+
+        async def feed() -> AsyncIterator[int]:
+            nonlocal taken
+            try:
+                for number in range(3):
+                    taken += 1
+                    yield number
+                await asyncio.Event().wait()  # for ever
+            finally:
+                over.set()
+
+        async def broken() -> AsyncIterator[int]:
+            yield 1
+            raise KeyError("input")
+
+        async with new() as domain:
+            results = domain.map("operator:neg", feed(), buffersize=2)
+            assert [await anext(results) for _ in range(3)] == [0, -1, -2]
+            await results.aclose()
+            async with asyncio.timeout(20):
+                await over.wait()
+            with pytest.raises(KeyError, match="input"):
+                async for _ in domain.map("operator:neg", broken()):
+                    pass
+            assert await domain.call("operator:add", 1, 1) == 2
 
     run(main())
 

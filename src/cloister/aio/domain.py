@@ -158,11 +158,12 @@ class Domain(DomainBase):
     ) -> AsyncGenerator[Any, None]:
         """Call a function for each item over there; give the results in order: ``async for result in domain.map(…)``.
 
-        For several iterables side by side. `chunksize` items travel together, and run one after the other. At most
-        `buffersize` chunks are taken from the iterables beforehand, on the loop. `return_exceptions` gives exceptions
-        as results; else the first one is raised in its place. Nothing is sent before the first item is asked for;
-        closing the iterator cancels what is on its way. `progress(done, total)` is called on the loop whenever a chunk
-        has come back; `total` is None where an iterable has no length.
+        For several iterables side by side; asynchronous ones too, whose results come while later items are awaited.
+        `chunksize` items travel together, and run one after the other. At most `buffersize` chunks are taken from the
+        iterables beforehand, on the loop. `return_exceptions` gives exceptions as results; else the first one is raised
+        in its place. Nothing is sent before the first item is asked for; closing the iterator cancels what is on its
+        way. `progress(done, total)` is called on the loop whenever a chunk has come back; `total` is None where an
+        iterable has no length.
         """
         return map_chunks(
             self._life,

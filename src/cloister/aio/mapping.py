@@ -6,18 +6,22 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from cloister.aio.moments import wait_ended
 from cloister.domain.life import KILL_S, Life
-from cloister.domain.mapping import Progress, check_sizes, known_length
+from cloister.domain.mapping import Outcome, Progress, check_sizes, known_length
 from cloister.errors import ProtocolError
+from cloister.objects.proxies import is_proxy
 from cloister.report import Reason
 
 __all__ = ["map_chunks"]
 
 Send = Callable[[list[list[Any]]], asyncio.Future[Any]]
 """Sends the columns of a chunk."""
+Sent = deque[tuple[asyncio.Future[Any], int]]
+"""The chunks on their way, with how many items each has."""
+_END: Final = object()
 
 
 def map_chunks(
@@ -36,7 +40,7 @@ def map_chunks(
     Raises as `check_sizes`, and TypeError for what can't be iterated.
     """
     check_sizes(size, ahead)
-    rows = zip(*iterables, strict=False)
+    columns = [iter(each) if _at_once(each) else aiter(each) for each in iterables]
     total = known_length(iterables) if progress is not None else None
     done = 0
 
@@ -46,7 +50,15 @@ def map_chunks(
             done += count
             progress(done, total)
 
-    return _results(life, prepare, target, rows, size, ahead, return_exceptions, tell)
+    if all(map(_at_once, iterables)):
+        rows = zip(*columns, strict=False)
+        return _results(life, prepare, target, rows, size, ahead, return_exceptions, tell)
+    return _awaited_results(life, prepare, target, columns, size, ahead, return_exceptions, tell)
+
+
+def _at_once(iterable: Any) -> bool:
+    """Whether its items are there when they are asked for; else they are awaited, as those of a proxy are."""
+    return not hasattr(iterable, "__aiter__") or (hasattr(iterable, "__iter__") and not is_proxy(iterable))
 
 
 async def _results(
@@ -60,7 +72,7 @@ async def _results(
     tell: Callable[[int], object],
 ) -> AsyncGenerator[Any, None]:
     send = await prepare(target)
-    sent: deque[tuple[asyncio.Future[Any], int]] = deque()
+    sent: Sent = deque()
 
     def fill() -> None:
         while len(sent) < ahead and (chunk := list(itertools.islice(rows, size))):
@@ -70,30 +82,107 @@ async def _results(
         fill()
         while sent:
             future, count = sent[0]
-            try:
-                results, failures = _read(life, await future, count)
-            except ProtocolError as error:
-                life.end_for(Reason.BAD_MESSAGE, f"{error} (while map() was called)")
-                await wait_ended(life, KILL_S)
-                raise life.error() from None
+            results, failures = await _outcome(life, future, count)
             sent.popleft()
             fill()
             tell(count)
-            for place in sorted(failures):
-                results[place] = failures[place]
-                if not return_exceptions:
-                    for result in results[:place]:
-                        yield result
-                    raise failures[place]
-            results.reverse()
-            while results:  # each is let go of when it is given: it may be large
-                yield results.pop()
+            for result in _given(results, failures, return_exceptions):
+                yield result
     finally:
         while sent:
             sent.pop()[0].cancel()
 
 
-def _read(life: Life, outcome: Any, count: int) -> tuple[list[Any], dict[int, BaseException]]:
+async def _awaited_results(
+    life: Life,
+    prepare: Callable[[Any], Awaitable[Send]],
+    target: Any,
+    columns: list[Any],
+    size: int,
+    ahead: int,
+    return_exceptions: bool,
+    tell: Callable[[int], object],
+) -> AsyncGenerator[Any, None]:
+    """As `_results`, where the next items may be long in coming: results are given meanwhile."""
+    send = await prepare(target)
+    sent: Sent = deque()
+    taking: asyncio.Task[list[list[Any]]] | None = None
+    more = True
+    try:
+        while True:
+            if taking is None and more and len(sent) < ahead:
+                taking = asyncio.create_task(_take(columns, size))
+            awaited: list[asyncio.Future[Any]] = [sent[0][0]] if sent else []
+            if taking is not None:
+                awaited.append(taking)
+            if not awaited:
+                return
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            if taking is not None and taking.done():
+                chunk, taking = taking.result(), None
+                count = len(chunk[0]) if chunk else 0
+                more = count == size
+                if count:
+                    sent.append((send(chunk), count))
+                continue
+            future, count = sent[0]
+            results, failures = await _outcome(life, future, count)
+            sent.popleft()
+            tell(count)
+            for result in _given(results, failures, return_exceptions):
+                yield result
+    finally:
+        while sent:
+            sent.pop()[0].cancel()
+        if taking is not None:
+            taking.cancel()
+            await asyncio.wait([taking])
+
+
+async def _take(columns: list[Any], size: int) -> list[list[Any]]:
+    """The items of the next chunk, a list for each iterable; fewer of them, or nothing, where one has ended."""
+    rows: list[list[Any]] = []
+    ended = False
+    while len(rows) < size and not ended:
+        row = []
+        for column in columns:
+            item = await anext(column, _END) if hasattr(column, "__anext__") else next(column, _END)
+            ended = item is _END
+            if ended:
+                break
+            row.append(item)
+        else:
+            rows.append(row)
+    return [list(each) for each in zip(*rows, strict=True)]
+
+
+async def _outcome(life: Life, future: asyncio.Future[Any], count: int) -> Outcome:
+    """What has come of a chunk. Raises what the call raises; where the answer is malformed, the domain's end."""
+    try:
+        return _read(life, await future, count)
+    except ProtocolError as error:
+        life.end_for(Reason.BAD_MESSAGE, f"{error} (while map() was called)")
+        await wait_ended(life, KILL_S)
+        raise life.error() from None
+
+
+def _given(results: list[Any], failures: dict[int, BaseException], return_exceptions: bool) -> Iterator[Any]:
+    """Give the results of a chunk; each is let go of when it is given, for it may be large."""
+    error = None
+    for place in sorted(failures):
+        if not return_exceptions:
+            error = failures[place]
+            del results[place:]
+            break
+        results[place] = failures[place]
+    results.reverse()
+    while results:
+        yield results.pop()
+    if error is not None:
+        raise error
+
+
+def _read(life: Life, outcome: Any, count: int) -> Outcome:
     match outcome:
         case [list(results), dict(failures)] if len(results) == count and failures.keys() <= set(range(count)):
             return results, {place: life.peer.rebuild(described) for place, described in failures.items()}
