@@ -86,8 +86,11 @@ async def _results(
             sent.popleft()
             fill()
             tell(count)
-            for result in _given(results, failures, return_exceptions):
-                yield result
+            error = _arrange(results, failures, return_exceptions)
+            while results:  # each is let go of when it is given, for it may be large
+                yield results.pop()
+            if error is not None:
+                raise error
     finally:
         while sent:
             sent.pop()[0].cancel()
@@ -129,8 +132,11 @@ async def _awaited_results(
             results, failures = await _outcome(life, future, count)
             sent.popleft()
             tell(count)
-            for result in _given(results, failures, return_exceptions):
-                yield result
+            error = _arrange(results, failures, return_exceptions)
+            while results:  # each is let go of when it is given, for it may be large
+                yield results.pop()
+            if error is not None:
+                raise error
     finally:
         while sent:
             sent.pop()[0].cancel()
@@ -166,8 +172,8 @@ async def _outcome(life: Life, future: asyncio.Future[Any], count: int) -> Outco
         raise life.error() from None
 
 
-def _given(results: list[Any], failures: dict[int, BaseException], return_exceptions: bool) -> Iterator[Any]:
-    """Give the results of a chunk; each is let go of when it is given, for it may be large."""
+def _arrange(results: list[Any], failures: dict[int, BaseException], return_exceptions: bool) -> BaseException | None:
+    """Let the results of a chunk be taken from the end of the list, and say what is to be raised after them."""
     error = None
     for place in sorted(failures):
         if not return_exceptions:
@@ -176,10 +182,7 @@ def _given(results: list[Any], failures: dict[int, BaseException], return_except
             break
         results[place] = failures[place]
     results.reverse()
-    while results:
-        yield results.pop()
-    if error is not None:
-        raise error
+    return error
 
 
 def _read(life: Life, outcome: Any, count: int) -> Outcome:
