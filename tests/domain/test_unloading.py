@@ -94,7 +94,7 @@ def test_handlers_that_raise_delay_nothing(make: Make, journal: Journal, caplog:
 def test_handler_that_hangs_is_waited_for_no_longer_than_the_stop(make: Make, side: str) -> None:
     """O06: handlers have `stop_timeout` in all; then the domain is asked to end, and ends."""
     release = threading.Event()
-    domain = make(on={events.Unloading: lambda event: release.wait(30)} if side == "here" else {}, stop_timeout=0.4)
+    domain = make(on={events.Unloading: lambda event: release.wait(30)} if side == "here" else {}, stop_timeout=1)
     domain.wait_ready()
     if side == "there":
         domain.call("partings:hang_before_the_end")

@@ -1,7 +1,7 @@
 """Nameless pipes between a host and a guest: two one-way pipes for a lane, a socket pair for the control channel.
 
-Here descriptors are made and handed over; nothing here knows frames. The Windows counterpart is `duplex_windows`.
-The host makes every pipe, because whoever makes a pipe can flip the flags of both ends. Any thread may enter.
+Here descriptors are made and handed over; nothing here knows frames. The host makes every pipe, because whoever makes a
+pipe can flip the flags of both ends. Any thread may enter.
 
 On Linux a lane is two pipes: they cost 40 % less per round trip than a socket pair. Elsewhere it is two socket pairs,
 because there only a socket can wake a thread that reads it. The write ends do not block, so that a writer can wait with
