@@ -13,6 +13,7 @@ from cloister.environments.build import find_uv
 from cloister.errors import EnvironmentFailed
 from tests.domain.journal import Journal
 from tests.environments.wheels import make_wheel
+from tests.guests import end
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def make(journal: Journal) -> Iterator[Callable[..., Domain]]:
 
     yield make_one
     for domain in made:
-        domain.kill()
+        end(domain)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cloister
+from tests.guests import end_pool
 
 MODULES = Path(__file__).parent.parent / "modules"
 
@@ -27,8 +28,7 @@ def make_pool() -> Iterator[Callable[..., cloister.DomainPoolExecutor]]:
 
     yield make
     for pool in made:
-        pool.kill_workers()
-        pool.shutdown()
+        end_pool(pool)
 
 
 @pytest.fixture

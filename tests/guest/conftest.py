@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cloister
+from tests.guests import end
 
 MODULES = Path(__file__).parent.parent / "modules"
 
@@ -32,4 +33,4 @@ def make(modules: Path) -> Iterator[Callable[..., cloister.Domain]]:
 
     yield make_one
     for domain in made:
-        domain.kill()
+        end(domain)

@@ -106,7 +106,8 @@ def test_an_end_that_nothing_waits_for_is_not_held_up(domain: Domain, template: 
     )
     domain.call("math:sqrt", 4)
     domain.unload()
-    assert trace.exists() is not template
+    # Coverage, where it looks into guests, has an exit hook there.
+    assert trace.exists() is (not template or "COVERAGE_PROCESS_CONFIG" in os.environ)
 
 
 def test_children_in_sessions_of_their_own_end_with_an_unload(domain: Domain) -> None:
