@@ -20,6 +20,8 @@ _LOOKING = frozenset(
     number for name, number in dis.opmap.items() if name.startswith(_LOOKS) and "INTRINSIC" not in name
 )
 
+_WHERE_IT_JUMPS = frozenset(number for name, number in dis.opmap.items() if name.startswith("POP_JUMP_BACKWARD"))
+
 
 class Stepper:
     """Raises KeyboardInterrupt in the calling thread at the `step`-th place, counted from 1, in files of some paths."""
@@ -29,6 +31,7 @@ class Stepper:
         self.where = ""
         self._paths = paths
         self._last: dict[FrameType, int] = {}
+        """Where in its code each function was before."""
 
     def run(self, action: Callable[[], object]) -> bool:
         """Run this; whether it was interrupted."""
@@ -52,9 +55,9 @@ class Stepper:
 
     def _at_step(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "opcode" and not self.where:
-            code, here = frame.f_code.co_code, frame.f_lasti
-            last, self._last[frame] = self._last.get(frame), code[here]
-            if last in _LOOKING:
+            here, last = frame.f_lasti, self._last.get(frame)
+            self._last[frame] = here
+            if last is not None and self._looks(frame.f_code.co_code[last], here < last):
                 self.seen += 1
                 if self.seen == self.step:
                     self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
@@ -62,6 +65,10 @@ class Stepper:
         elif event == "return":
             self._last.pop(frame, None)
         return self._at_step
+
+    def _looks(self, operation: int, back: bool) -> bool:
+        """Whether Python looks for signals at the end of this operation."""
+        return operation in _LOOKING and (back or operation not in _WHERE_IT_JUMPS)
 
 
 def each_interrupt(action: Callable[[], object], *paths: str, start: int = 1) -> Iterator[Stepper]:

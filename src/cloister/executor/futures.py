@@ -44,6 +44,7 @@ class PoolFuture(Future[T]):
             self._end()
         except BaseException:  # Ctrl-C, which comes once
             if work.given_up:
+                work.owner.stop(work)
                 self._end()
             raise
         return True

@@ -44,6 +44,9 @@ class Owner(Protocol):
     def give_up(self, work: Work) -> bool:
         """Let the work be over, whether it runs or not; False where it is already."""
 
+    def stop(self, work: Work) -> None:
+        """Tell work that was given up to stop, where it runs."""
+
     def settle(self, work: Work) -> None:
         """The future of the work is done."""
 

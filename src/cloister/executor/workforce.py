@@ -124,13 +124,18 @@ class Workforce:
         with self.lock:
             if work.over or self.foreign:
                 return False
-            worker, number = work.worker, work.number
             work.over = work.given_up = True
+        self.stop(work)
+        return True
+
+    def stop(self, work: Work) -> None:
+        """Tell work that was given up to stop, where it runs."""
+        with self.lock:
+            worker, number = work.worker, work.number
         if worker is not None:
             self.clocks.give_up(worker, work)
             if number:
                 worker.interrupt(number)
-        return True
 
     def settle(self, work: Work) -> None:
         """The future of this work is done. Where it was the last one, a closed pool lets its workers go.
