@@ -1,7 +1,8 @@
 """Random graphs of waits: threads or tasks take exclusive places, one inside of the other, in any order.
 
 The places are turns of synchronized objects, in the host, in domains and in domains that domains have made, and the
-lanes of limited domains. Whenever a call is refused with DeadlockDetected, the strands must be in a circle at that
+lanes of limited domains. They are waited for directly, by threads that are joined or of an executor, and by tasks in
+groups, shields and threads. Whenever a call is refused with DeadlockDetected, the strands must be in a circle at that
 moment, as they have noted it themselves; and nothing hangs, so every circle was found.
 
 ``python -m tests.soak.circles 500`` runs so many of each side as a program of its own; the suite runs a few
@@ -18,10 +19,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 import cloister
 from cloister.errors import DeadlockDetected
@@ -31,6 +35,9 @@ __all__ = ["Tasks", "Threads", "main"]
 MODULES = str(Path(__file__).parent.parent / "modules")
 FOUND_S = 30.0
 """How long all strands of one schedule may take together. A circle is found in seconds, a busy machine needs more."""
+
+WORKERS = 32
+"""Threads of an executor: enough for each strand, however deep."""
 
 SUBMITTED = ("again", "nested answer")
 """Places that a submitted call takes, whose answer the strand waits for."""
@@ -134,6 +141,7 @@ class Threads:
     def __init__(self) -> None:
         path = cloister.Setup(path=[MODULES])
         self.domains = [cloister.Domain(name, setup=path, max_concurrency=n) for name, n in DOMAINS.items()]
+        self.executor = ThreadPoolExecutor(WORKERS)
         one, two, outer, narrow, pair = self.domains
         nested: list[str] = outer.call("nested_places:make")
         self.holds: dict[str, Hold] = {
@@ -141,6 +149,8 @@ class Threads:
             "one": one.create("hotel:HotelBroker").call,
             "two": two.create("hotel:HotelBroker").call,
             "again": self._submitted(two.create("hotel:HotelBroker").call),
+            "joined": self._joined(one.create("hotel:HotelBroker").call),
+            "executor": self._executed(two.create("hotel:HotelBroker").call),
             "narrow": lambda function: narrow.call("troubles:call_back", function),
             "pair": lambda function: pair.call("troubles:call_back", function),
         }
@@ -150,6 +160,30 @@ class Threads:
     @staticmethod
     def _submitted(call: Any) -> Hold:
         return lambda function: cloister.submit(call, function).result()
+
+    @staticmethod
+    def _joined(call: Any) -> Hold:
+        """A thread makes the call, and is joined."""
+
+        def hold(function: Callable[[], Any]) -> Any:
+            outcome: Future[Any] = Future()
+
+            def work() -> None:
+                try:
+                    outcome.set_result(call(function))
+                except BaseException as error:
+                    outcome.set_exception(error)
+
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            thread.join()
+            return outcome.result()
+
+        return hold
+
+    def _executed(self, call: Any) -> Hold:
+        """A thread of an executor makes the call."""
+        return lambda function: self.executor.submit(call, function).result()
 
     def run(self, seed: int, strands: int = 4) -> Truth:
         """Run one schedule."""
@@ -199,10 +233,11 @@ class Threads:
         return truth
 
     def close(self) -> None:
-        """End the domains."""
+        """End the domains and the threads."""
         for domain in self.domains:
             domain.kill()
             domain.__exit__()
+        self.executor.shutdown()
 
 
 class Tasks:
@@ -216,13 +251,18 @@ class Tasks:
         """Make the domains."""
         path = cloister.Setup(path=[MODULES])
         self.domains = [cloister.aio.Domain(name, setup=path, max_concurrency=n) for name, n in DOMAINS.items()]
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKERS))
         one, two, outer, narrow, pair = self.domains
-        brokers = [await domain.create("hotel:HotelBroker") for domain in (one, two, two)]
+        brokers = [await domain.create("hotel:HotelBroker") for domain in (one, two, two, one, two, one, two)]
         nested: list[str] = await outer.call("nested_places:make")
         self.holds = {
             "one": brokers[0].call,
             "two": brokers[1].call,
             "gathered": self._gathered(brokers[2].call),
+            "grouped": self._grouped(brokers[3].call),
+            "shielded": self._shielded(brokers[4].call),
+            "on a thread": self._on_a_thread(brokers[5].call),
+            "of anyio": self._of_anyio(brokers[6].call),
             "narrow": lambda function: narrow.call("troubles:call_back", function),
             "pair": lambda function: pair.call("troubles:call_back", function),
         }
@@ -233,6 +273,54 @@ class Tasks:
     def _gathered(call: Any) -> Any:
         async def hold(function: Any) -> Any:
             return (await asyncio.gather(asyncio.sleep(0.05), asyncio.create_task(call(function))))[1]
+
+        return hold
+
+    @staticmethod
+    def _grouped(call: Any) -> Any:
+        async def hold(function: Any) -> Any:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    task = group.create_task(call(function))
+            except* DeadlockDetected as errors:
+                raise errors.exceptions[0] from None
+            return task.result()
+
+        return hold
+
+    @staticmethod
+    def _shielded(call: Any) -> Any:
+        async def hold(function: Any) -> Any:
+            task = asyncio.ensure_future(call(function))
+            await asyncio.wait([asyncio.shield(task)])
+            return task.result()
+
+        return hold
+
+    @staticmethod
+    def _on_a_thread(call: Any) -> Any:
+        async def made(function: Any) -> Any:
+            return await call(function)
+
+        async def hold(function: Any) -> Any:
+            loop = asyncio.get_running_loop()
+            return await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(made(function), loop).result())
+
+        return hold
+
+    @staticmethod
+    def _of_anyio(call: Any) -> Any:
+        async def made(function: Any, outcome: asyncio.Future[Any]) -> None:
+            try:
+                outcome.set_result(await call(function))
+            except DeadlockDetected as error:
+                outcome.set_exception(error)
+
+        async def hold(function: Any) -> Any:
+            outcome = asyncio.get_running_loop().create_future()
+            async with anyio.CapacityLimiter(1), anyio.create_task_group() as group:
+                group.start_soon(made, function, outcome)
+            return outcome.result()
 
         return hold
 
