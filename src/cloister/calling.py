@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from cloister import travel
 from cloister.errors import CallTimeout
@@ -33,6 +33,7 @@ __all__ = [
     "entered",
     "join",
     "kill_after",
+    "lend",
     "limits",
     "logical_thread",
     "options",
@@ -47,6 +48,8 @@ __all__ = [
     "timeout",
     "timeout_or_none",
 ]
+
+T = TypeVar("T")
 
 deadline: ContextVar[float | None] = ContextVar("cloister.deadline", default=None)
 """When the calls of this context must be over, as `time.monotonic` counts; None for no limit."""
@@ -94,6 +97,8 @@ class _Own(threading.local):
 
 
 _own = _Own()
+_lent: dict[int, int] = {}
+"""The idents of the threads that run a strand that is none of their own, at this moment."""
 _by_thread: dict[int, int] = {}
 """The same by the idents of the threads; those that have ended too, until another one has the ident."""
 
@@ -172,8 +177,22 @@ def strand_there(thread: int, context: contextvars.Context | None = None) -> int
 
 
 def thread_of(strand: int) -> int:
-    """The ident of the thread whose own strand this is; 0 where it is none of this process."""
-    return next((thread for thread, number in list(_by_thread.items()) if number == strand), 0)
+    """The ident of the thread that runs a strand: its own, or for another process; 0 where that is not known."""
+    there = _lent.get(strand, 0)
+    return there or next((thread for thread, number in list(_by_thread.items()) if number == strand), 0)
+
+
+def lend(strand: int, run: Callable[[], T]) -> T:
+    """Run something for a strand on this thread, which is not its own, and let `thread_of` know."""
+    before = _lent.get(strand)
+    _lent[strand] = threading.get_ident()
+    try:
+        return run()
+    finally:
+        if before is None:
+            _lent.pop(strand, None)
+        else:
+            _lent[strand] = before
 
 
 def begin_strand() -> int:
@@ -209,6 +228,7 @@ def _begin_anew() -> None:
     global _process
     _own.number = 0
     _by_thread.clear()
+    _lent.clear()
     _process = os.getpid() << _NUMBER_BITS
 
 

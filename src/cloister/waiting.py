@@ -72,6 +72,8 @@ class WaitGraph:
         """What each strand waits for, and whether that has an end by itself."""
         self.afar: dict[Hashable, Resource] = {}
         """What strands wait for in other processes, without an end."""
+        self.loose: Counter[Hashable] = Counter()
+        """The strands of which coroutines in other processes await something here: nobody knows what else they do."""
         self.steps = 0
         """At how many strands was looked so far; what coroutines await counts too."""
         self.asleep: Callable[[Hashable], Resource | None] | None = None
@@ -154,8 +156,11 @@ class WaitGraph:
     def certain(self, chain: list[tuple[Hashable, Resource]]) -> bool:
         """Whether each strand of a chain waits for that and for nothing else.
 
-        The coroutines of a strand may have left a thread of its own to wait, and go on.
+        The coroutines of a strand may have left a thread of its own to wait, and go on. A loose one may do so over
+        there; what it calls is told all the same where it would wait for nobody but itself.
         """
+        if len(chain) > 1 and any(strand in self.loose for strand, _ in chain):
+            return False
         asleep = self.asleep
         return asleep is None or all(type(what) is Asleep or asleep(strand) is None for strand, what in chain)
 

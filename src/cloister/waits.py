@@ -42,9 +42,11 @@ __all__ = [
     "leave",
     "leave_afar",
     "look",
+    "loosen",
     "release",
     "settle",
     "strand_in_words",
+    "tighten",
     "wait_afar",
     "waiting",
 ]
@@ -207,6 +209,20 @@ def look(strand: int) -> str:
         questions, words = _suspect(strand)
     _ask(questions)
     return words
+
+
+def loosen(strand: int) -> None:
+    """A coroutine of another process begins to await something here, for this strand. Until `tighten`."""
+    with _lock:
+        _graph.loose[strand] += 1
+
+
+def tighten(strand: int) -> None:
+    """It has its answer."""
+    with _lock:
+        _graph.loose[strand] -= 1
+        if _graph.loose[strand] <= 0:
+            del _graph.loose[strand]
 
 
 def _look_at_threads() -> None:

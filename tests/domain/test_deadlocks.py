@@ -12,6 +12,7 @@ import pytest
 
 import cloister
 from cloister.errors import CallTimeout, DeadlockDetected
+from tests.patience import wait_until
 
 JOIN_S = 20.0
 Make = Callable[..., cloister.Domain]
@@ -158,3 +159,31 @@ def test_thread_that_waits_with_an_end_for_another_one_is_no_deadlock(make: Make
     domain.call("troubles:call_back", up)
     thread.join(JOIN_S)
     assert found == [2]
+
+
+def test_coroutine_of_a_guest_that_does_not_wait_for_ever_is_no_deadlock(make: Make) -> None:
+    """What a coroutine over there awaits here may have a time limit of its own: no call is refused because of it."""
+    between, first, second = make("between"), make("first", max_concurrency=1), make("second", max_concurrency=1)
+    met = threading.Barrier(2, timeout=JOIN_S)
+    outcomes: dict[str, Any] = {}
+
+    def up() -> None:
+        outcomes["up"] = second.call("troubles:add", 1, 1)
+
+    def limited() -> None:
+        met.wait()
+        outcomes["limited"] = between.call("coroutines:within", up, 0.8)
+
+    def patient() -> None:
+        met.wait()
+        outcomes["patient"] = first.call("troubles:add", 1, 1)
+
+    works = ((first, limited), (second, patient))
+    threads = [threading.Thread(target=domain.call, args=("troubles:call_back", work)) for domain, work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(JOIN_S)
+    assert outcomes.pop("limited") == "late"
+    assert outcomes.pop("patient") == 2
+    wait_until(lambda: outcomes == {"up": 2})

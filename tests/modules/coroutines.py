@@ -316,3 +316,12 @@ async def send_what_cannot_travel(take: Callable[[Any], Any]) -> str:
     except cloister.MarshalError as error:
         return type(error).__name__
     return "none"
+
+
+async def within(function: Callable[[], Any], seconds: float) -> Any:
+    """Await a function of the host for so long; say "late" where that is not enough."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await function()
+    except TimeoutError:
+        return "late"

@@ -379,6 +379,7 @@ class GuestPeer(Peer):
                 lane.logical, lane.strand = logical, strand if type(strand) is int else 0
         if lane.watched:  # a guest's own thread says who it is once; here any thread may serve it
             calling.join(lane.logical, lane.strand)
+            return calling.lend(lane.strand or lane.logical, partial(self.invoke, call))
         return self.invoke(call)
 
     def interrupt(self, lane: CallLane, number: int, name: str) -> Stopping:

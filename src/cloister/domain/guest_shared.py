@@ -16,6 +16,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from cloister import waits
 from cloister.errors import ProtocolError
 from cloister.lanes.call_frames import Call, answer_message, read_call
 from cloister.lanes.frame_lane import READ_BYTES
@@ -144,7 +145,7 @@ class GuestShared:
             with self._lock:
                 self._open += len(calls)
             for call in calls:
-                self._run(call, partial(self._over, call))
+                self._begin(call)
             return
         if frame.kind != Kind.CALL:
             raise ProtocolError(f"a frame of kind {frame.kind} has no place on a shared lane")
@@ -153,12 +154,17 @@ class GuestShared:
         with self._lock:
             self._open += 1
         if type(heard) is Call:
-            self._run(heard, partial(self._over, heard))
+            self._begin(heard)
         else:
             self._answer(heard.number, None, heard.error)
 
+    def _begin(self, call: Call) -> None:
+        waits.loosen(_strand_of(call))
+        self._run(call, partial(self._over, call))
+
     def _over(self, call: Call, value: Any, error: BaseException | None) -> None:
         """A call is over."""
+        waits.tighten(_strand_of(call))
         if isinstance(error, Misaimed):
             self._life.end_for(Reason.BAD_MESSAGE, str(error))
         else:
@@ -177,3 +183,9 @@ class GuestShared:
             held_up = not self._watching and not self._reading
         if held_up:
             watcher.soon(self._await)
+
+
+def _strand_of(call: Call) -> int:
+    options = call.options or {}
+    strand = options.get("strand", options.get("logical"))
+    return strand if type(strand) is int else 0

@@ -66,7 +66,7 @@ class Submitted(Future[Any]):
         failure: BaseException | None = None
         try:
             if not self._given_up:
-                value = self._context.run(self._call, self)
+                value = calling.lend(self._strand, partial(self._context.run, self._call, self))
         except BaseException as error:
             failure = error
         with self._gate:
