@@ -22,6 +22,7 @@ from cloister.guest.pool import Pool
 from cloister.guest.threads import Threads
 from cloister.lanes.call_lane import LATER, CallLane, LaneClosed
 from cloister.lanes.per_thread import PerThread
+from cloister.objects import targets
 from cloister.objects.peer import Peer
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class HostPeer(Peer):
         page: Page | None,
         threads: Threads | None = None,
     ) -> None:
-        super().__init__(name, below=False, service=service, limits=limits, resolve=_resolve)
+        super().__init__(name, below=False, service=service, limits=limits, resolve=targets.resolve_type)
         self.page = page
         self.threads = threads or Threads()
         self.open_lane: Callable[[], tuple[int, LaneEnd]] = _no_lane
@@ -374,17 +375,6 @@ class HostPeer(Peer):
             raise CallCancelled(f"{name}() was not answered: the host does not wait any more") from None
         finally:
             here.lane = lane
-
-
-def _resolve(name: str) -> type | None:
-    """Find a by-value type that the host sent. Trust goes down, so a guest may import the module that has it."""
-    from cloister.objects import targets
-
-    try:
-        found = targets.resolve(name)
-    except (ImportError, ValueError):
-        return None
-    return found if isinstance(found, type) else None
 
 
 def _stopped() -> BaseException:

@@ -40,7 +40,7 @@ from cloister.errors import MarshalError
 from cloister.objects import pickles
 from cloister.objects.proxies import bound_method, is_proxy
 
-__all__ = ["VERSION", "absolute", "by_name", "from_plain", "is_file", "resolve", "split", "to_plain"]
+__all__ = ["VERSION", "absolute", "by_name", "from_plain", "is_file", "resolve", "resolve_type", "split", "to_plain"]
 
 VERSION: Final = (sys.version_info.major, sys.version_info.minor)
 """What this interpreter runs."""
@@ -234,6 +234,18 @@ def resolve(name: str) -> Any:
         except AttributeError:
             return _missing(name, module_name, ".".join(names))
     return found
+
+
+def resolve_type(name: str) -> type | None:
+    """As `resolve`, for a class; None where there is none of this name.
+
+    A guest finds a by-value type that its host sent so: trust goes down, so it may import the module.
+    """
+    try:
+        found = resolve(name)
+    except (ImportError, ValueError):
+        return None
+    return found if isinstance(found, type) else None
 
 
 _known: dict[str, tuple[str, tuple[str, ...]]] = {}
