@@ -24,7 +24,7 @@ from cloister.pipes.duplex import close_quietly, receive_without_descriptors, se
 from cloister.wire import frames
 from cloister.wire.frames import Frame, FrameDecoder
 from cloister.wire.limits import WireLimits
-from cloister.wire.values import Codec
+from cloister.wire.values import Codec, encode_once
 
 if TYPE_CHECKING:
     from cloister.wire.messages import Kind
@@ -69,7 +69,7 @@ class Channel:
         takes everything, and sends nothing.
         """
         # A codec of its own: making one costs a microsecond, sharing one would need a lock.
-        data = b"".join(frames.serialize(kind, Codec().encode([*body])))
+        data = b"".join(frames.serialize(kind, encode_once([*body])))
         self._inside.append(None)
         try:
             at_once = not self._queue or (watching and self._flushing and not self._torn)
@@ -179,6 +179,7 @@ class Channel:
     def close(self) -> None:
         """Send nothing any more, and close the socket as soon as no `send` is under way. Idempotent."""
         self.closed = self._over = True
+        self._hearing.let_go()
         self._drop()
         self._close_if_left()
 

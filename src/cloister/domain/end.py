@@ -174,6 +174,7 @@ class End:
         living.remove(life)
         life.moments.ended()
         life.stops.end(report)
+        life.let_go(over=True)
         watcher.leave()
 
     def _look_away(self) -> None:

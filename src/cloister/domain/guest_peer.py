@@ -20,7 +20,7 @@ import time
 import weakref
 from functools import partial
 from sys import modules
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cloister import calling, travel
 from cloister.domain import broken_lanes
@@ -341,6 +341,18 @@ class GuestPeer(Peer):
             self._rack.close()
         self.lanes.end(error, keep)
 
+    def let_go(self) -> None:
+        """The domain has ended, and nobody holds it. Who still calls, a map that was not read to its end, is told so.
+
+        The lanes of threads, and most else that is here, know this object: they would wait for the garbage collector.
+        """
+        self.shared.let_go()
+        kept = {name: vars(self)[name] for name in ("life", "name", "below", "segments", "unsent")}
+        vars(self).clear()
+        vars(self).update(kept)
+        for name in ("call", "one_way", "submit"):
+            vars(self)[name] = partial(_refuse, self.life.error)
+
     def disown(self, error: Callable[[], BaseException]) -> None:
         """This is a forked child: close every descriptor that it inherited; every later use raises `error()`."""
         self._lock = threading.RLock()
@@ -396,3 +408,7 @@ class GuestPeer(Peer):
     def unheard(self, name: str, error: BaseException) -> None:
         """A one-way call of the guest's raised here."""
         self.life.unheard(name, error)
+
+
+def _refuse(error: Callable[[], BaseException], *_: object, **__: object) -> NoReturn:
+    raise error()

@@ -196,7 +196,10 @@ class DomainBase:
 
     def __del__(self) -> None:
         life = getattr(self, "_life", None)
-        if life is None or self._view_of is not None or life.state in (State.STOPPING, State.ENDED):
+        if life is None or self._view_of is not None:
+            return
+        life.let_go()
+        if life.state in (State.STOPPING, State.ENDED):
             return
         warnings.warn(f"domain {life.name!r} was forgotten and is unloaded now", ResourceWarning, 1, self)
         life.forget()

@@ -64,6 +64,24 @@ REFILL_S = 0.002
 """How long after a start its template is asked for another spare; whoever has started a guest waits for its answer."""
 MAX_WAITING_WORK = 10_000
 
+_PARTS = (
+    "watching",
+    "resolving",
+    "preparation",
+    "speaker",
+    "listener",
+    "peer",
+    "output",
+    "guard",
+    "guest_threads",
+    "stops",
+    "waits",
+    "farewell",
+    "suspension",
+    "_end",
+)
+"""The attributes of a life that know it themselves."""
+
 _identities = itertools.count(1)
 
 
@@ -96,6 +114,8 @@ class Life:
         """Why this program ends it: the first cause."""
         self._failure: BaseException | None = None
         self._was_ready = False
+        self._dropped = self._finished = False
+        """Nobody holds the domain any more; nothing of it is left here."""
         self.foreign = False
         """Whether this process is a fork of the one that the domain belongs to."""
         self.moments = Moments()
@@ -131,6 +151,23 @@ class Life:
             self.guard.vitals.suspended = True
             self.speaker.send(Kind.BUILD, order)
         watcher.soon(self._attach)
+
+    def let_go(self, over: bool = False) -> None:
+        """Nobody holds the domain any more, or, where it is `over`, nothing of it is left here. A finalizer may enter.
+
+        After both, the parts of this life are given up. Each of them knows the life, and together they would wait for
+        the garbage collector, with all that they hold. Who has one of them for itself goes on to be told of the end.
+        """
+        if over:
+            self._finished = True
+        else:
+            self._dropped = True
+        if self._finished and self._dropped and not self.foreign:
+            peer: GuestPeer | None = vars(self).get("peer")
+            for part in _PARTS:
+                vars(self).pop(part, None)
+            if peer is not None:
+                peer.let_go()
 
     def keep_alive(self, domain: Any) -> None:
         """Let every proxy hold the domain, so that it is not forgotten while one is in use."""

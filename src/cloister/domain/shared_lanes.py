@@ -42,6 +42,11 @@ class SharedLanes:
         self._work: SharedLane | None = None
         """That of a pool's worker; nothing else goes there."""
 
+    def let_go(self) -> None:
+        """Nobody has the domain any more: its lanes, which have ended and know this object, are given up."""
+        self._open.clear()
+        self._work = None
+
     def free(self) -> SharedLane:
         """The lane for a call that is submitted now.
 

@@ -111,6 +111,12 @@ class CallLane(FrameLane):
         self.strand = 0
         """Its strand; 0 before it has said so."""
 
+    def __del__(self) -> None:
+        """Close the lane of a thread that has ended, and give up what it was spoken with."""
+        super().__del__()
+        if hasattr(self, "conversation"):
+            self.conversation.let_go()
+
     # -- calling -----------------------------------------------------------------------------------------------------
 
     def call(

@@ -83,6 +83,11 @@ class Conversation:
         self.serving: list[int] = []
         self.abandoned: set[int] = set()
 
+    def let_go(self) -> None:
+        """Nobody has the lane any more: its codecs are not needed."""
+        self._codec.let_go()
+        self._copier.let_go()
+
     @property
     def next_number(self) -> int:
         """The number that the next call of this side gets."""

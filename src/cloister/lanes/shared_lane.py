@@ -235,6 +235,8 @@ class SharedLane:
             lock.release()
         self._wake.close()
         self._fail_all(cause, outcome)
+        self._hearing.let_go()
+        self._saying.let_go()
 
     def _fail_all(self, cause: BaseException, outcome: BaseException | None) -> BaseException:
         """Fail what still waits, in the order of the calls. Returns what it fails with, where that is not given."""

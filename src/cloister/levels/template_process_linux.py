@@ -35,7 +35,7 @@ from cloister.levels.process_posix import launch
 from cloister.levels.watcher import watcher
 from cloister.levels.wiring_posix import Wiring, wire
 from cloister.pipes.duplex import close_quietly
-from cloister.wire.values import Codec
+from cloister.wire.values import decode_once, encode_once
 
 __all__ = ["MAX_SPARES", "Birth", "Guest", "Spare", "Template", "begin"]
 
@@ -56,7 +56,7 @@ class Birth:
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         """Raises OSError where no descriptor is left."""
-        encoded = Codec().encode(dict(body))
+        encoded = encode_once(dict(body))
         self.data = BIRTH_HEADER.pack(len(encoded)) + encoded
         self.folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -261,7 +261,7 @@ class Template:
 
     def _send(self, message: list[Any], fds: Sequence[int] = ()) -> None:
         try:
-            socket.send_fds(self.requests, [Codec().encode(message)], fds)
+            socket.send_fds(self.requests, [encode_once(message)], fds)
         except OSError as error:
             if error.errno in _SHORT:
                 raise
@@ -280,7 +280,7 @@ class Template:
         if not data:
             raise _Gone
         try:
-            kind, *body = Codec().decode(data)
+            kind, *body = decode_once(data)
             if kind == "ready":
                 self.is_ready = True
             elif kind == "failed":
@@ -370,7 +370,7 @@ class Template:
             except OSError:  # there is no socket any more
                 data = b""
             try:
-                _, ended, status, seconds, peak = Codec().decode(data)
+                _, ended, status, seconds, peak = decode_once(data)
                 self.told[ended] = ending_of(status, seconds, peak)
             except (CloisterError, TypeError, ValueError):
                 self.deaf = True  # it has ended, or no template says that
@@ -453,7 +453,7 @@ def begin(command: Sequence[str], environment: Mapping[str, str], order: Mapping
         ]
         opened += os.pipe()  # its streams are made for pipes; it keeps what they say elsewhere
         placed += [(opened[1], 1), (opened[1], 2)]
-        socket.send_fds(sockets[0], [Codec().encode(dict(order))], [])
+        socket.send_fds(sockets[0], [encode_once(dict(order))], [])
         pid = launch(command, environment, placed)
         try:
             pidfd = os.pidfd_open(pid)

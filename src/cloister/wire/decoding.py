@@ -74,6 +74,10 @@ class Decoding:
         self.leaf = self._leaf  # bound once: this is done for every message otherwise
         self.array = self._array
 
+    def drop(self) -> None:
+        """It is not used again: it and its hooks hold each other."""
+        del self.leaf, self.array
+
     def reset(self) -> None:
         """Forget what belonged to one value."""
         self.buffers = ()

@@ -39,7 +39,7 @@ from cloister.wire.records import Record, record_for
 from cloister.wire.reference import Reference
 from cloister.wire.registry import DEFAULT_REGISTRY, Registry
 
-__all__ = ["Codec", "Reference"]
+__all__ = ["Codec", "Reference", "decode_once", "encode_once"]
 
 Outbound: TypeAlias = Callable[[object], Reference]
 Inbound: TypeAlias = Callable[[Reference], object]
@@ -120,6 +120,14 @@ class Codec:
         self.elaborate = 0
         """How many encodes have met what MessagePack does not know, or made more than 258 bytes. One that has left this
         as it was has made bytes that `decode_plain` reads."""
+
+    def let_go(self) -> None:
+        """It is not needed any more. It and its spare states hold each other, and would wait for the collector."""
+        encoding, careful, decoding = self._encoding, self._careful, self._decoding
+        self._encoding = self._careful = self._decoding = None
+        for state in (encoding, careful, decoding):
+            if state is not None:
+                state.drop()
 
     def encode(self, value: object, buffers: list[Any] | None = None, names: Names = ()) -> bytes:
         """Give the bytes of `value`.
@@ -378,3 +386,21 @@ def _flattened(value: Any, names: Names) -> tuple[object, Sequence[str]]:
             items += item
             flat += [each for each, _ in zip_longest(name, item, fillvalue="")][: len(item)]
     return items, flat
+
+
+def encode_once(value: object) -> bytes:
+    """The bytes of a plain value, by a codec of its own. Raises as `Codec.encode`."""
+    codec = Codec()
+    try:
+        return codec.encode(value)
+    finally:
+        codec.let_go()
+
+
+def decode_once(data: bytes | memoryview) -> Any:
+    """The plain value of these bytes, by a codec of its own. Raises as `Codec.decode`."""
+    codec = Codec()
+    try:
+        return codec.decode(data)
+    finally:
+        codec.let_go()
