@@ -13,6 +13,7 @@ import pytest
 
 import cloister
 from cloister.domain.domain import Domain
+from cloister.domain.life import Life
 from cloister.domain.setup import Setup
 from cloister.levels.watcher import watcher
 from tests.guests import TEMPLATES
@@ -58,7 +59,7 @@ def test_a_domain_that_ended_leaves_nothing_to_collect(use: Callable[[Domain], N
     """The life of a domain is gone with the last reference to the domain, after an unload and after a crash; what has
     accumulated after some domains is far less than one of them."""
 
-    def once() -> weakref.ref[object]:
+    def once() -> weakref.ref[Life]:
         domain = cloister.Domain("brief", setup=Setup(template=TEMPLATES), max_concurrency=limit)
         use(domain)
         life = weakref.ref(domain._life)
