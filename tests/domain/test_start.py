@@ -183,6 +183,19 @@ def test_executable_that_can_not_be_run_fails_the_start(tmp_path: Path) -> None:
         Domain(setup=Setup(python=program))
 
 
+def test_folder_without_an_environment_and_program_without_a_python_are_refused(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bad input: both are told at once, with the domain, and with what to write instead."""
+    with pytest.raises(
+        StartFailed, match=rf"'subject': there is no virtual environment in '{tmp_path}' \(Setup.venv\)"
+    ):
+        make(setup=Setup(venv=tmp_path))
+    monkeypatch.setattr(sys, "executable", "")
+    with pytest.raises(StartFailed, match=r"name one with Setup\(python=...\)"):
+        make()
+
+
 def test_program_that_is_no_python_fails_the_start(make: Make) -> None:
     """A program that ends without a word of ours is StartFailed with its report."""
     domain = make(setup=Setup(python="/bin/true"))

@@ -420,6 +420,23 @@ def test_one_way_calls_return_at_once_and_keep_their_order(domain: cloister.Doma
     assert touched.all() == [0, 1, 2, 3, "last"]
 
 
+def test_lane_that_can_not_be_opened_leaves_its_place_free(start: Start) -> None:
+    """Where opening the only lane fails, the caller gets that error, and the next call has the place."""
+    domain = start(max_concurrency=1)
+    rack: Any = domain._life.peer._rack
+    opens = rack._open
+
+    def refuse() -> Any:
+        rack._open = opens
+        raise OSError(24, "Too many open files")
+
+    rack._open = refuse
+    with pytest.raises(OSError, match="Too many open files"):
+        domain.call("operator:add", 1, 1)
+    assert domain.with_options(timeout=30).call("operator:add", 1, 1) == 2
+    assert not rack.resource.holders
+
+
 def test_one_way_order_holds_where_lanes_are_limited(start: Start) -> None:
     """O10: Also where a call may take any of several lanes, it comes after the one-way calls of its thread."""
     domain = start(max_concurrency=2)

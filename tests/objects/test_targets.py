@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import functools
 import math
 import operator
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -165,6 +167,20 @@ def _needs_its_module() -> str:
     return HERE
 
 
+def _typed(source: str) -> Any:
+    """The function that some source defines which is in no file."""
+    namespace: dict[str, Any] = {"__name__": "nowhere"}
+    exec(source, namespace)
+    return namespace["typed"]
+
+
+def _made_around(number: int) -> Any:
+    def made() -> int:
+        return number
+
+    return made
+
+
 def test_function_goes_to_another_version_as_its_source() -> None:
     """To another Python version a function that stands by itself goes as source; with line numbers for tracebacks."""
     function = types.FunctionType(_alone.__code__, _alone.__globals__, "_alone")
@@ -180,15 +196,41 @@ def test_function_goes_to_another_version_as_its_source() -> None:
         (lambda: 1, "put it into a module"),
         (types.FunctionType(_needs_its_module.__code__, globals(), "f"), "uses 'HERE' of its module"),
         (eval("lambda: 1"), "put it into a module"),
+        (_typed("def typed():\n    return 1"), "its source is not there"),
+        (_made_around(7), "variables of the function around it"),
         (Shop().named, "put it into a module"),
     ],
-    ids=["lambda", "name", "no source", "method"],
+    ids=["lambda", "name", "typed lambda", "no source", "closure", "method"],
 )
 def test_what_can_not_go_to_another_version_says_so(function: Any, says: str) -> None:
     """Code never goes as foreign bytecode: what is neither importable nor alone is a MarshalError with the way out."""
     with pytest.raises(cloister.MarshalError, match=r"3\.99") as caught:
         targets.to_plain(function, OTHER_VERSION)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("math.sqrt", "'math:sqrt'"),
+        ("sqrt", "'package.module:name'"),
+        ("math:", "'package.module:name'"),
+        ("math..sqrt", "'package.module:name'"),
+        ("math:os:path", "'package.module:name'"),
+        ("", "'package.module:name'"),
+    ],
+)
+def test_name_that_names_no_code_is_told_how_to_write_it(name: str, advice: str) -> None:
+    """Bad input: a dot where a colon belongs is put right in the error; anything else is shown the form."""
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(name))} does not name code: write {re.escape(advice)}"):
+        targets.split(name)
+
+
+def test_class_of_a_name_is_found_or_there_is_none() -> None:
+    """Of what is no class, not there, or no name at all, there is no type; nothing is raised."""
+    assert targets.resolve_type("decimal:Decimal") is decimal.Decimal
+    for name in ("math:sqrt", "math:nothing", "no_such_module:Thing", "no name"):
+        assert targets.resolve_type(name) is None
 
 
 def test_pickle_of_another_version_is_refused_before_it_is_read() -> None:

@@ -168,8 +168,8 @@ def split(name: str) -> tuple[str, str]:
     imported = all(module.split(".")) and ":" not in module
     if all(qualname.split(".")) and not is_file(qualname) and (imported or is_file(module)):
         return module, qualname
-    before, dot, last = name.rpartition(".")
-    perhaps = f"{before}:{last}" if dot and not colon and before and last else "package.module:name"
+    before, _, last = name.rpartition(".")
+    perhaps = f"{before}:{last}" if last and not colon and all(before.split(".")) else "package.module:name"
     raise ValueError(f"{name!r} does not name code: write {perhaps!r}, or 'path/to/file.py:name'")
 
 
