@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not TEMPLATES, reason="no templates here")
 
 if sys.platform == "linux":
     from cloister.guest import template_linux as guest_template
-    from cloister.levels import template_linux, template_process_linux
+    from cloister.levels import template_endings_linux, template_linux, template_process_linux
 
 
 def like(**options: Any) -> template.Likeness:
@@ -147,7 +147,7 @@ def test_others_do_not_wait_for_a_template_that_one_waits_for(tmp_path: Path) ->
 def made() -> tuple[Any, Any, Any]:
     """A template without a process, and the other ends of its two sockets."""
     (requests, asked), (reports, told) = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
-    return template_process_linux.Template(0, -1, requests, reports), asked, told
+    return template_process_linux.Template(0, -1, requests, template_endings_linux.Endings(reports)), asked, told
 
 
 RUBBISH: list[Any] = [7, [], ["born"], ["born", [1], 2], ["unborn", 1], ["ended", 1], ["ended", 1, "x", 2, 3], "x"]
@@ -162,8 +162,8 @@ def test_rubbish_from_a_template_is_the_end_of_it_only(rubbish: Any) -> None:
         told.send(Codec().encode(rubbish))
         assert not subject.wait_ready(None)
         assert subject.gone
-        assert subject.ending(1) is None
-        assert subject.ending(1) is None  # its sockets are closed by now
+        assert subject.endings.ending(1) is None
+        assert subject.endings.ending(1) is None  # its sockets are closed by now
     subject.disown()
 
 

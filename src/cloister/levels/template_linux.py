@@ -29,7 +29,8 @@ assert sys.platform == "linux"
 import resource
 
 from cloister.levels.process_posix import Process
-from cloister.levels.template_process_linux import MAX_SPARES, Birth, Guest, Template, begin
+from cloister.levels.template_endings_linux import Guest
+from cloister.levels.template_process_linux import MAX_SPARES, Birth, Template, begin
 from cloister.pipes.duplex import LaneEnd
 from cloister.pipes.page import Page
 
@@ -154,12 +155,12 @@ def fork(like: Likeness, keep: int | None) -> tuple[Process, Page, LaneEnd] | No
     if spare is None:
         return None
     try:
-        template.guests.add(spare.number)
+        template.endings.expect(spare.number)
         wiring = spare.wiring
-        parent = Guest(template, spare.number)
+        parent = Guest(template.endings, spare.number)
         return Process(spare.pid, spare.pidfd, wiring.control, wiring.output, parent), wiring.page, wiring.lane
     except BaseException:  # an interruption; nobody has it then
-        template.guests.discard(spare.number)
+        template.endings.forget(spare.number)
         spare.close()
         raise
 

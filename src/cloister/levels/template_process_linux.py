@@ -4,7 +4,7 @@ Which domains a template serves, and how many there are, is in `template_linux`;
 messages, in `cloister.guest.template_linux`. Its process is ours to reap, its guests are its own; they outlive it.
 
 Any thread may enter; a lock is held while it is talked to, and a finalizer that starts a domain in the middle of that
-gets none. How its guests end is heard on the watcher's thread.
+gets none. How its guests end is in `template_endings_linux`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from __future__ import annotations
 import errno
 import os
 import select
-import selectors
 import signal
 import socket
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,14 +29,13 @@ from cloister.guest import descriptors
 from cloister.guest.newborn_linux import BIRTH_HEADER, PLACES
 from cloister.guest.template_linux import MAX_PACKET, REPORTS, REQUESTS
 from cloister.levels import lifeline
-from cloister.levels.ending_posix import Ending, ending_of
 from cloister.levels.process_posix import launch
-from cloister.levels.watcher import watcher
+from cloister.levels.template_endings_linux import Endings
 from cloister.levels.wiring_posix import Wiring, wire
 from cloister.pipes.duplex import close_quietly
 from cloister.wire.values import decode_once, encode_once
 
-__all__ = ["MAX_SPARES", "Birth", "Guest", "Spare", "Template", "begin"]
+__all__ = ["MAX_SPARES", "Birth", "Spare", "Template", "begin"]
 
 MAX_SPARES: Final = 4
 """The most spares that a template keeps by itself."""
@@ -47,8 +45,6 @@ LOOK_S: Final = 0.05
 """How long one thread waits for a template before it looks whether another one has heard what it waits for."""
 _SHORT: Final = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
 """What this system is short of for the moment, where a message can't be sent."""
-MAX_UNASKED: Final = 256
-"""Ends that are kept though nobody has asked for them: those of spares, and of guests that are just beginning."""
 
 
 class Birth:
@@ -107,7 +103,7 @@ class Template:
     pid: int
     pidfd: int
     requests: socket.socket
-    reports: socket.socket
+    endings: Endings
     environment: Mapping[str, str] = field(default_factory=dict)
     """With which it was started."""
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -124,15 +120,6 @@ class Template:
     coming: dict[int, Spare] = field(default_factory=dict)
     """Guests that were asked for and are not born yet, by number."""
     spares: deque[Spare] = field(default_factory=deque)
-    guests: set[int] = field(default_factory=set)
-    """The numbers of those that have begun to serve, and of whose ends nobody has asked yet."""
-    told: dict[int, Ending] = field(default_factory=dict)
-    """How guests have ended, by number, until it is asked for."""
-    deaf: bool = False
-    """Nothing more comes of how guests end."""
-    asking: dict[int, Callable[[], object]] = field(default_factory=dict)
-    """Who is to be called when it has told how a guest ended, by number."""
-
     # -- any thread, one at a time -----------------------------------------------------------------------------------
 
     def take(self, keep: int | None, birth: Birth) -> Spare | None:
@@ -323,61 +310,6 @@ class Template:
         while self.spares:
             self.spares.popleft().close()
 
-    # -- the watcher's thread ----------------------------------------------------------------------------------------
-
-    def ending(self, number: int) -> Ending | None:
-        """How a guest that has ended did so; None where the template has not told yet. Waits for nothing."""
-        if number not in self.told:
-            self._hear()
-        return self.told.pop(number, None)
-
-    def when_told(self, number: int, tell: Callable[[], object]) -> bool:
-        """Call `tell` once, when the template has told how the guest ended, or will not; False where it will not."""
-        if self.deaf:
-            return False
-        if not self.asking:
-            watcher.watch(self.reports.fileno(), selectors.EVENT_READ, self._on_report)
-        self.asking[number] = tell
-        return True
-
-    def forget(self, number: int) -> None:
-        """Nobody asks any more how this guest ended."""
-        self.guests.discard(number)
-        self.told.pop(number, None)
-        self.asking.pop(number, None)
-        self._ask_no_more()
-        self._close_reports()
-
-    def _on_report(self) -> None:
-        self._hear()
-        heard = [number for number in self.asking if self.deaf or number in self.told]
-        tells = [self.asking.pop(number) for number in heard]
-        self._ask_no_more()
-        for tell in tells:
-            tell()
-
-    def _ask_no_more(self) -> None:
-        if not self.asking and self.reports.fileno() >= 0:
-            watcher.unwatch(self.reports.fileno())
-
-    def _hear(self) -> None:
-        """Take in what the template has told of how guests ended."""
-        while not self.deaf:
-            try:
-                data = self.reports.recv(MAX_PACKET, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            except OSError:  # there is no socket any more
-                data = b""
-            try:
-                _, ended, status, seconds, peak = decode_once(data)
-                self.told[ended] = ending_of(status, seconds, peak)
-            except (CloisterError, TypeError, ValueError):
-                self.deaf = True  # it has ended, or no template says that
-        if len(self.told) > MAX_UNASKED + len(self.guests):
-            for number in self.told.keys() - self.guests:
-                del self.told[number]
-
     # -- its end -----------------------------------------------------------------------------------------------------
 
     def reap(self, seconds: float) -> bool:
@@ -393,12 +325,8 @@ class Template:
                 pass  # another part of this program has taken its status
             close_quietly(self.pidfd)
             self.pidfd = -1
-            self._close_reports()
+            self.endings.leave()
         return True
-
-    def _close_reports(self) -> None:
-        if self.pidfd < 0 and not self.guests:
-            self.reports.close()
 
     def kill(self) -> None:
         """End it at once; its guests go on."""
@@ -413,30 +341,10 @@ class Template:
         self.lock = threading.RLock()
         self.gone = True
         self._close_requests()
-        self.reports.close()
+        self.endings.disown()
         if self.pidfd >= 0:
             close_quietly(self.pidfd)
             self.pidfd = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """A guest's parent, as its process knows it: a template, and the guest's number there. Watcher's thread."""
-
-    template: Template
-    number: int
-
-    def ending(self) -> Ending | None:
-        """As `Template.ending`."""
-        return self.template.ending(self.number)
-
-    def when_told(self, tell: Callable[[], object]) -> bool:
-        """As `Template.when_told`."""
-        return self.template.when_told(self.number, tell)
-
-    def forget(self) -> None:
-        """As `Template.forget`."""
-        self.template.forget(self.number)
 
 
 def begin(command: Sequence[str], environment: Mapping[str, str], order: Mapping[str, Any]) -> Template:
@@ -469,4 +377,4 @@ def begin(command: Sequence[str], environment: Mapping[str, str], order: Mapping
         close_quietly(*opened)
         for one in sockets[1::2]:
             one.close()
-    return Template(pid, pidfd, sockets[0], sockets[2], environment)
+    return Template(pid, pidfd, sockets[0], Endings(sockets[2]), environment)
