@@ -31,6 +31,17 @@ def test_map_of_nothing_gives_nothing(domain: cloister.Domain) -> None:
     assert list(domain.map("operator:neg")) == []
 
 
+def test_map_over_a_list_that_changes_takes_what_its_iterator_would(domain: cloister.Domain) -> None:
+    """What is added before the end is reached comes as well, what is added after that does not."""
+    items = [1, 2, 3, 4]
+    results: Iterator[Any] = domain.map("operator:neg", items, chunksize=2, buffersize=1)
+    assert [next(results), next(results)] == [-1, -2]
+    items.append(5)
+    assert [next(results), next(results), next(results)] == [-3, -4, -5]
+    items += [6, 7]
+    assert list(results) == []
+
+
 def test_map_raises_at_the_place_of_the_exception(start: Start) -> None:
     """`map` raises the exception of an item at its place; what was asked for as values comes as values."""
     domain = start()

@@ -54,6 +54,19 @@ def test_row_of_calls_arrives_as_the_calls(count: int) -> None:
     assert all(call[1:3] + call[4:] == (5, "add", {}, {"left": 9}, False) for call in heard)
 
 
+def test_row_with_keywords_and_without_options_arrives_as_the_calls() -> None:
+    """Calls of a row need not be alike: what is not the usual form is read one by one."""
+    said: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = [
+        (None, {"left": 9}), ({"key": 1}, {"left": 9}), (None, None), ({"a": None, "b": 2}, None)
+    ]  # fmt: skip
+    row = [call_message(CODEC, 1 + at, 5, "add", (at,), *both, 0) for at, both in enumerate(said)]
+    (frame,) = frames_of(calls_frame([message for message in row if isinstance(message, bytes)]))
+    heard = read_calls(CODEC, frame, 1)
+    assert [(call.number, call.kwargs or None, call.options or None) for call in heard] == [
+        (1 + at, *both) for at, both in enumerate(said)
+    ]
+
+
 def test_row_of_one_is_the_frame_that_it_always_was() -> None:
     """A call, or an answer, that has no other one beside it travels as a CALL, or a REPLY."""
     assert [frame.kind for frame in frames_of(calls_frame(calls(1)))] == [Kind.CALL]

@@ -65,6 +65,27 @@ def test_frames_arrive_as_they_were_sent_whatever_the_pieces(
     assert decoded(stream, 1) == sent
 
 
+@given(frames, st.lists(st.integers(1, 60), min_size=1))
+def test_one_read_is_taken_as_it_would_be_fed(
+    sent: list[tuple[int, int, bytes, list[bytes]]], pieces: list[int]
+) -> None:
+    """`take` gives the first frame that `feed` and `next_frame` would have given, whatever was read before."""
+    stream = b"".join(joined(kind, body, buffers, flags) for kind, flags, body, buffers in sent)
+    decoder, found, at = FrameDecoder(SMALL), [], 0
+    for size in [*pieces, len(stream) + 1]:
+        frame = decoder.take(stream[at : at + size])
+        while frame is not None:
+            found.append((frame.kind, frame.flags, bytes(frame.body), [bytes(each) for each in frame.buffers]))
+            frame = decoder.next_frame()
+        at += size
+    decoder.finish()
+    assert found == sent
+    with pytest.raises(ProtocolError, match="kind 0"):
+        decoder.take(bytes(8))
+    with pytest.raises(ProtocolError, match="kind 0"):
+        decoder.take(joined(1, b"good"))
+
+
 def test_the_short_way_takes_one_whole_plain_frame_and_nothing_else() -> None:
     """`parse` gives the frame of a read that holds exactly one, and None for anything that needs a decoder."""
     data = joined(3, b"body", flags=1)

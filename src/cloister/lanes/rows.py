@@ -40,7 +40,11 @@ _long_row = struct.Struct(">BH").pack
 _first = itemgetter(0)
 _LISTS: Final = {list}
 _INTS: Final = {int}
+_TEXTS: Final = {str}
+_DICTS: Final = {dict}
+_NOTHING: Final = {type(None)}
 _PAIRS: Final = {2}
+_SIXES: Final = {6}
 
 _new_tuple = tuple.__new__
 _ONLY_SHORT: Final = frozenset((bytes,))
@@ -96,30 +100,44 @@ def _frame(bodies: Sequence[bytes], row: int, one: int, heads: Sequence[bytes]) 
 
 def read_calls(codec: Codec, frame: Frame, first: int) -> list[Call]:
     """Read a row of calls whose numbers begin with `first`. Raises ProtocolError where the frame is none."""
-    calls: list[Call] = []
-    number = first
-    for message in _messages(codec, frame):
-        try:
-            said, target, name, args, kwargs, options = message
-        except (TypeError, ValueError):
-            raise ProtocolError("a call is a list of six: number, target, name, args, kwargs, options") from None
+    messages = _messages(codec, frame)
+    # All at once, as below; what is not the usual is looked at one by one, which also tells what is wrong.
+    if {*map(type, messages)} == _LISTS and {*map(len, messages)} == _SIXES:
+        numbers, targets, names, args, kwargs, options = zip(*messages, strict=True)
         if (
-            type(message) is not list
-            or type(said) is not int
-            or said != number
-            or type(target) is not int
-            or type(name) is not str
-            or type(args) is not list
-            or (options is not None and type(options) is not dict)
+            numbers == (*range(first, first + len(numbers)),)
+            and {*map(type, numbers), *map(type, targets)} == _INTS
+            and {*map(type, names)} == _TEXTS
+            and {*map(type, args)} == _LISTS
+            and {*map(type, kwargs)} == _NOTHING
+            and {*map(type, options)} == _DICTS
         ):
-            raise ProtocolError(f"call {number} of a row is malformed, or out of turn")
-        if kwargs is None:
-            kwargs = {}
-        elif type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
-            raise ProtocolError("the keyword arguments of a call are a map with strings as keys")
-        calls.append(_new_tuple(Call, (number, target, name, args, kwargs, options or {}, False)))
-        number += 1
-    return calls
+            rest = zip(numbers, targets, names, args, options, strict=True)
+            return [_new_tuple(Call, (said, to, name, given, {}, left, False)) for said, to, name, given, left in rest]
+    return [_read_one(message, number) for number, message in enumerate(messages, first)]
+
+
+def _read_one(message: Any, number: int) -> Call:
+    """Read a call of a row that has this number. Raises ProtocolError."""
+    try:
+        said, target, name, args, kwargs, options = message
+    except (TypeError, ValueError):
+        raise ProtocolError("a call is a list of six: number, target, name, args, kwargs, options") from None
+    if (
+        type(message) is not list
+        or type(said) is not int
+        or said != number
+        or type(target) is not int
+        or type(name) is not str
+        or type(args) is not list
+        or (options is not None and type(options) is not dict)
+    ):
+        raise ProtocolError(f"call {number} of a row is malformed, or out of turn")
+    if kwargs is None:
+        kwargs = {}
+    elif type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+        raise ProtocolError("the keyword arguments of a call are a map with strings as keys")
+    return _new_tuple(Call, (number, target, name, args, kwargs, options or {}, False))
 
 
 def read_replies(codec: Codec, frame: Frame, said: int) -> list[list[Any]]:
