@@ -90,7 +90,11 @@ class Domain(DomainBase):
     @overload
     def submit(self, target: str, /, *args: Any, **kwargs: Any) -> Future[Any]: ...
     def submit(self, target: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call a function over there without waiting; the future has the result. Many may be open at once."""
+        """Call a function over there without waiting; the future has the result. Many may be open at once.
+
+        What its done-callbacks run on, and what it knows of the call, is said at `cloister.submit`.
+        Raises MarshalError where the target or an argument can't travel, and the errors of the domain.
+        """
         plain = targets.to_plain(target, self._version())
         if self._timeout is None and self._kill_after is None:
             return self._life.peer.submit(SERVICE, "call", (plain, list(args), kwargs), None)

@@ -56,7 +56,9 @@ def submit(method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[A
     """Call a method of a proxy without waiting; the future has the result. Raises TypeError as `one_way`.
 
     Done-callbacks run on the thread that reads the answers of the domain (with `max_concurrency`, on the one that made
-    the call), so one that waits for another call to this domain waits for ever.
+    the call), so one that waits for another call to this domain gets `DeadlockDetected`. Where the future is done
+    already, they run at once on the thread that adds them; where it is cancelled, on the one that cancels. Whether a
+    call has begun is not told: `running()` is false until the future is done.
     """
     peer, number, name = _method(method, "submit")
     future = peer.submit(number, name, args, kwargs)
