@@ -129,14 +129,16 @@ def test_unload_while_starting_is_silent_at_every_moment(make: Make, journal: Jo
 def stop_slowly(domain: Domain, target: str, *args: object) -> None:
     """Start a call that will not end by itself, and unload its domain, which has half a second to end."""
 
+    begun = threading.Event()
+
     def call() -> None:
         with pytest.raises(DomainUnloaded):
-            domain.call(f"troubles:{target}", *args)
+            domain.call("troubles:tell_and_do", begun.set, target, *args)
 
     thread = threading.Thread(target=call)
     thread.start()
-    wait_until(lambda: any(target in name for name in domain.status().calls))
-    assert not domain._life.wait_ended(0.1)  # the guest is in the call by now
+    assert begun.wait(30)
+    assert not domain._life.wait_ended(0.1)  # the guest has its answer by now, and goes on
     domain.unload()
     thread.join(10)
 

@@ -165,6 +165,14 @@ def tell_and_hold_the_lock(begun: Callable[[], object]) -> None:
         hold_the_lock()
 
 
+def tell_and_do(begun: Callable[[], object], what: str, *args: object) -> None:
+    """Tell the host that this has begun, then do one of the things of this module, whatever is raised."""
+    try:
+        begun()
+    finally:
+        globals()[what](*args)
+
+
 def hold_the_lock_idly() -> None:
     """Wait in native code that does not release the interpreter lock, for ever."""
     reader, _ = os.pipe()
