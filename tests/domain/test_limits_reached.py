@@ -243,3 +243,51 @@ def test_results_are_right_where_the_system_is_short(prepare: str) -> None:
         pytest.skip("no namespace for mounts can be had here")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["True", "1000000 300000", "2"]
+
+
+NO_ANONYMOUS_FILES = """
+import ctypes, errno, platform, struct, sys
+
+number = {"x86_64": 319, "aarch64": 279}.get(platform.machine())
+if number is None:
+    sys.exit(77)
+
+def refuse():
+    step = struct.Struct("HBBI").pack  # load the number of the call; where it is this one, an error, else allow it
+    filter = step(0x20, 0, 0, 0) + step(0x15, 0, 1, number) + step(6, 0, 0, 0x50000 | errno.EPERM)
+    program = ctypes.create_string_buffer(filter + step(6, 0, 0, 0x7FFF0000))
+
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_void_p)]
+
+    libc = ctypes.CDLL(None)
+    whole = Program(4, ctypes.addressof(program))
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(whole), 0, 0):
+        sys.exit(77)
+"""
+REFUSED_AT_ONCE = f"""
+import cloister
+{NO_ANONYMOUS_FILES}
+refuse()
+for template in (False, True):
+    try:
+        cloister.Domain("one", setup=cloister.Setup(template=template)).wait_ready(30)
+    except cloister.StartFailed as error:
+        print(error)
+"""
+REFUSED_LATER = f"{NO_ANONYMOUS_FILES}\nLATER = refuse\n{SERVES}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="filters of Linux")
+def test_anonymous_files_are_refused() -> None:
+    """Where a policy refuses memfd_create a start fails with the reason and the way out; a domain that is there goes on
+    through its pipe."""
+    for program, check in ((REFUSED_AT_ONCE, None), (REFUSED_LATER, ["True", "1000000 300000", "2"])):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+        if done.returncode == 77:
+            pytest.skip("no filter can be set here")
+        assert done.returncode == 0, done.stderr
+        if check is None:
+            assert done.stdout.count("memfd_create is refused here: let the seccomp filter allow it") == 2
+        else:
+            assert done.stdout.splitlines() == check

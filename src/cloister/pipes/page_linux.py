@@ -23,6 +23,7 @@ field has one writer, and is written in one aligned store. Any thread may enter.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -81,11 +82,20 @@ class Page:
     def create(cls) -> tuple[Page, int]:
         """Make a page; return it with the descriptor for the guest, which the caller closes after handing it over.
 
-        The descriptor's offset is where the stacks begin. Raises OSError where memory or descriptors are used up.
+        The descriptor's offset is where the stacks begin. Raises OSError where memory or descriptors are used up, and
+        where a policy refuses them: a file that could be had instead can't be sealed.
         """
-        fd = os.memfd_create("cloister-page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.truncate(fd, PAGE_BYTES)
+            fd = os.memfd_create("cloister-page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+                raise _refused(error, "memfd_create is refused here: let the seccomp filter allow it") from error
+            raise
+        try:
+            try:
+                os.truncate(fd, PAGE_BYTES)
+            except OSError as error:
+                raise _refused(error, f"it takes {PAGE_BYTES:,} bytes: raise RLIMIT_FSIZE (ulimit -f)") from error
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             os.lseek(fd, STACKS_AT, os.SEEK_SET)
             return cls(fd), fd
@@ -119,6 +129,10 @@ class Page:
         self._taken = begin + len(text)
         self._stacks[begin : self._taken] = bytes(len(text))
         return text
+
+
+def _refused(error: OSError, way_out: str) -> OSError:
+    return OSError(error.errno, f"{os.strerror(error.errno or 0)}: no shared memory for a domain; {way_out}")
 
 
 def rewind(fd: int) -> None:
