@@ -22,6 +22,7 @@ from cloister.wire.frames import FrameDecoder
 from cloister.wire.values import Codec
 from tests.loops import Run as Run
 from tests.loops import run as run
+from tests.stepping import each_interrupt
 
 GONE = "the domain is gone"
 
@@ -382,3 +383,30 @@ def test_loop_that_is_closed_closes_its_lane(run: Run) -> None:
 
 async def _await(call: Awaitable[Any]) -> Any:
     return await call
+
+
+@pytest.mark.parametrize("size", [1, 300, 40_000])
+def test_calls_stay_whole_wherever_an_interrupt_comes(run: Run, size: int) -> None:
+    """At each place of `submit` and of a flush: each call that has a number arrives whole, in its order."""
+
+    async def body(both: Ends) -> None:
+        lane, peer = both.lane, both.peer
+
+        def submit() -> None:
+            for _ in range(3):
+                lane.submit(5, "f", ("x" * size,), None)
+            lane._flush()
+
+        places = 0
+        for _ in each_interrupt(submit, "/cloister/lanes/"):
+            places += 1
+            lane.submit(5, "f", (1,), None)
+            while peer.heard < lane._ledger.said:
+                await peer.next_calls(1)
+                lane._on_room()
+            assert not lane._queue
+            assert not lane._queued
+            lane._ledger.waiting.clear()
+        assert places > 20
+
+    with_ends(run, body)

@@ -14,7 +14,6 @@ import contextlib
 import os
 import select
 import sys
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +30,8 @@ __all__ = ["LoopEnd"]
 
 WRITE_BYTES: Final = 64 * 1024
 """What one write offers to the pipe, whose size it is at most."""
+VIEWED_BYTES: Final = 4096
+"""The rest of a longer piece is not copied."""
 LAST_READS: Final = 64
 """What is read after the end; a pipe holds no more, but a peer that lives might write on."""
 
@@ -45,10 +46,11 @@ class LoopEnd:
         """The lane's number; negative before it is open."""
         self._end: LaneEnd | None = None
         self._decoder: FrameDecoder | None = None
-        self._queue: deque[Buffer] = deque()
+        self._queue: list[Buffer] = []
         self._queued = 0
         self._blocked = False
         """The loop watches for room in the pipe."""
+        self._writing = False
         self._error: Callable[[], BaseException] | None = None
         self._ended = False
         self._keeper = keeper_of(loop)
@@ -111,32 +113,54 @@ class LoopEnd:
 
     def _write(self) -> None:
         """Write what the pipe takes; where something is left, the loop watches for room."""
-        end, queue = self._end, self._queue
-        if end is None:
-            return
+        if self._end is None or self._writing:
+            return  # whoever writes takes it along: this is a finalizer in the middle of that
+        self._writing = True
         try:
-            while queue:
-                piece = queue.popleft()
-                if len(queue) and len(piece) < WRITE_BYTES:
-                    batch, size = [piece], len(piece)
-                    while queue and size + len(queue[0]) <= WRITE_BYTES:
-                        piece = queue.popleft()
-                        batch.append(piece)
-                        size += len(piece)
-                    piece = b"".join(batch)
-                try:
-                    sent = os.write(end.writer, piece)
-                except BlockingIOError:
-                    sent = 0
-                self._queued -= sent
-                if sent < len(piece):
-                    queue.appendleft(memoryview(piece)[sent:])
+            while self._queue and self._end is not None:
+                if not self._write_one(self._end.writer):
                     if not self._blocked:
+                        self.loop.add_writer(self._end.writer, self._on_writable)
                         self._blocked = True
-                        self.loop.add_writer(end.writer, self._on_writable)
                     return
         except OSError:
             self._finish(LaneClosed("the peer is gone"))
+        finally:
+            self._writing = False
+
+    def _write_one(self, writer: int) -> bool:
+        """Write once; False where the pipe takes no more. What was not written is queued, wherever Ctrl-C comes."""
+        queue = self._queue
+        piece = queue[0]
+        if len(queue) > 1 and len(piece) < WRITE_BYTES:
+            piece = self._joined()
+        size = len(piece)
+        if size >= VIEWED_BYTES:
+            piece = memoryview(piece)
+        sent: list[int] = []
+        try:
+            sent.extend(map(os.write, (writer,), (piece,)))  # one step of Python: how much was written is known
+        except BlockingIOError:
+            return False
+        finally:
+            if sent and queue:  # else a finalizer has closed the lane
+                # No call in these lines.
+                self._queued -= sent[0]
+                if sent[0] < size:
+                    queue[0] = piece[sent[0] :]
+                else:
+                    del queue[0]
+        return sent[0] == size
+
+    def _joined(self) -> Buffer:
+        """Make the first of what is queued one piece, as long as it is short; return that."""
+        queue = self._queue
+        count, size = 1, len(queue[0])
+        while count < len(queue) and (size := size + len(queue[count])) <= WRITE_BYTES:
+            count += 1
+        joined = b"".join(queue[:count])
+        queue[:count] = (joined,)
+        return joined
 
     def _on_writable(self) -> None:
         if self._end is None:

@@ -36,7 +36,7 @@ from cloister.errors import CallTimeout, MarshalError, ProtocolError
 from cloister.lanes.frame_lane import LaneClosed
 from cloister.lanes.ledger import Ledger
 from cloister.lanes.loop_end import LoopEnd
-from cloister.lanes.rows import REPLIES, ROW_BYTES, calls_frame, read_replies
+from cloister.lanes.rows import REPLIES, ROW_BYTES, calls_frame, framed, read_replies
 from cloister.wire import frames
 from cloister.wire.frames import HEADER_SIZE, SHORT_BYTES, Buffer
 from cloister.wire.messages import Kind
@@ -197,19 +197,19 @@ class LoopShared(LoopEnd):
             self._enter(future, number, data, deadline)
         else:  # the same for nearly every call, with less on the way
             size = len(data)
-            framed = _CALL_HEADS[size] + data if alone and size < SHORT_BYTES and not self._row else None
+            frame = _CALL_HEADS[size] + data if alone and size < SHORT_BYTES and not self._row else None
             # Nothing may come between these lines, as in `_enter`.
             future.lane, future.number = self.number, number
             ledger.said = number
             ledger.waiting[number] = future
-            if framed is not None and not self._queue:
-                self._queue.append(framed)
+            if frame is not None and not self._queue:
                 self._queued += HEADER_SIZE + size
+                self._queue.append(frame)
                 self._write()
                 return future
-            self._row.append(data)
             self._row_bytes += size
             self._queued += size
+            self._row.append(data)
         if not self._blocked:
             if alone or self._row_bytes >= ROW_BYTES:
                 self._frame_row()
@@ -257,13 +257,14 @@ class LoopShared(LoopEnd):
             data = data if len(data) == 1 else [b"".join(data)]
         call.lane, call.number = self.number, number
         ledger = self._ledger
-        # Nothing may come between these three lines: a finalizer that calls takes the number after this one.
+        size = len(data) if isinstance(data, bytes) else len(data[0])
+        # Nothing may come between these lines, neither Ctrl-C, as no call is before the last one, nor a finalizer that
+        # calls: it takes the number after this one.
         ledger.said = number
         ledger.waiting[number] = call
-        self._row.append(data)
-        size = len(data) if isinstance(data, bytes) else len(data[0])
         self._row_bytes += size
         self._queued += size
+        self._row.append(data)
         if deadline is not None:
             ledger.until(number, deadline)
             self._wake_at(deadline)
@@ -292,31 +293,22 @@ class LoopShared(LoopEnd):
 
     def _frame_row(self) -> None:
         """Queue what was collected, short calls in common frames."""
-        row, self._row, self._row_bytes = self._row, [], 0
-        bodies: list[bytes] = []
-        size = 0
-        for each in row:
-            if isinstance(each, bytes):
-                bodies.append(each)
-                size += len(each)
-                if size < ROW_BYTES:
-                    continue
-            if bodies:
-                self._queue_row(bodies, size)
-                bodies, size = [], 0
-            if not isinstance(each, bytes):
-                self._queue.append(each[0])
-        if bodies:
-            self._queue_row(bodies, size)
-
-    def _queue_row(self, bodies: list[bytes], size: int) -> None:
-        frame = calls_frame(bodies)
-        self._queued += len(frame) - size
-        self._queue.append(frame)
+        row, size = self._row[:], self._row_bytes
+        new = [frame if isinstance(frame, bytes) else frame[0] for _, frame in framed(row, calls_frame)]
+        count, more = len(row), sum(map(len, new)) - size
+        # No call in these lines: Ctrl-C comes before all of them, or after.
+        self._queue += new
+        del self._row[:count]
+        self._row_bytes -= size
+        self._queued += more
 
     def _schedule(self) -> None:
         self._scheduled = True
-        self.loop.call_soon(self._flush)
+        try:
+            self.loop.call_soon(self._flush)
+        except BaseException:  # Ctrl-C: else nobody would schedule it again
+            self._scheduled = False
+            raise
 
     def _flush(self) -> None:
         self._scheduled = False

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from cloister.lanes.rows import ROW_BYTES, replies_frame
+from cloister.lanes.rows import framed, replies_frame
 
 if TYPE_CHECKING:
     from cloister.wire.frames import Buffer
@@ -141,24 +141,11 @@ class Outgoing:
 
     def _line_up(self) -> None:
         """Take in what is ready. The lock is held."""
-        ready, row, size = self._ready, [], 0
-        if len(ready) == 1:
-            only = ready.popleft()
-            self._line_up_pieces((replies_frame((only,)),) if isinstance(only, bytes) else only)
+        ready = self._ready
         while ready:
-            data = ready.popleft()
-            if isinstance(data, bytes):
-                row.append(data)
-                size += len(data)
-                if size < ROW_BYTES:
-                    continue
-            if row:
-                self._line_up_pieces((replies_frame(row),))
-                row, size = [], 0
-            if not isinstance(data, bytes):
-                self._line_up_pieces(data)
-        if row:
-            self._line_up_pieces((replies_frame(row),))
+            row = [ready.popleft() for _ in range(len(ready))]
+            for _, frame in framed(row, replies_frame):
+                self._line_up_pieces((frame,) if isinstance(frame, bytes) else frame)
 
     def _line_up_pieces(self, data: Sequence[Buffer]) -> None:
         for part in data:

@@ -58,6 +58,8 @@ def framed(
     A short message is collected as its bytes; as many as fit go into one frame, which `frame` makes. Anything else is
     collected in the pieces of its frame, and given as it is.
     """
+    if not row:
+        return
     if _ONLY_SHORT.issuperset(map(type, row)) and sum(map(len, row)) < ROW_BYTES:
         yield len(row), frame(row)  # type: ignore[arg-type]  # all of it is bytes
         return
