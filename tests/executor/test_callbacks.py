@@ -105,7 +105,7 @@ def test_callback_is_not_left_behind_one_that_blocks(monkeypatch: pytest.MonkeyP
     try:
         made.run(idle.set)
         assert idle.wait(PATIENCE_S)
-        while not made._idle or made._looks:
+        while not made._idle or (made._timer is not None and made._timer.pending):
             time.sleep(0.001)
         with condition:  # the idle thread can't wake
             made.run(partial(release.wait, PATIENCE_S))
@@ -302,3 +302,27 @@ def test_task_that_begins_just_when_somebody_waits_for_it_is_no_deadlock(
     wait_for(work, future.done, wait, None)
     gate.set()
     assert future.result(PATIENCE_S)
+
+
+def test_callbacks_are_not_held_up_after_the_last_domain_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that the end of the watcher has taken away is asked for again."""
+    made, release, ran = callbacks.Callbacks("later"), threading.Event(), threading.Event()
+    watcher.enter()
+    try:
+        monkeypatch.setattr(callbacks, "HELD_S", 3600.0)
+        made.run(lambda: release.wait(PATIENCE_S))
+        made.run(lambda: None)
+    finally:
+        watcher.leave()
+    assert watcher.wait_ended(PATIENCE_S)
+    monkeypatch.undo()
+    watcher.enter()
+    try:
+        made.run(ran.set)
+        assert ran.wait(PATIENCE_S / 2)
+    finally:
+        release.set()
+        watcher.leave()
+        assert watcher.wait_ended(PATIENCE_S)
+    while made._threads:
+        threading.Event().wait(0.005)

@@ -12,6 +12,7 @@ import pytest
 
 import cloister
 from cloister import calling
+from cloister.domain.mapping import Results
 from cloister.errors import CallTimeout, DomainCrashed, DomainUnloaded, MarshalError
 from cloister.guest.shared import MAX_THREADS
 from cloister.lanes import sending
@@ -220,3 +221,19 @@ def test_answers_are_not_lost_with_a_later_call_that_ends_the_domain(start: Star
     last = domain.submit("os:_exit", 3)
     assert [future.result(JOIN_S) for future in futures] == list(range(1, 41))
     assert isinstance(last.exception(JOIN_S), DomainCrashed)
+
+
+def test_chunk_of_a_function_written_in_c_is_stopped_between_its_items(start: Start) -> None:
+    """A long chunk whose items never pass through Python's own steps ends when it is given up; places are kept."""
+    domain = start()
+    results = domain.map("time:sleep", [0.005] * 10_000, chunksize=10_000)
+    assert isinstance(results, Results)
+    time.sleep(0.1)  # where it has not begun by now it never does
+    results.close()
+    deadline = time.monotonic() + JOIN_S
+    while domain.status().running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not domain.status().running
+    domain.exec("def odd(n):\n    if n % 2:\n        return n\n    raise StopIteration if n % 4 else ValueError(n)")
+    results = domain.map("__cloister__:odd", range(100), chunksize=100, return_exceptions=True)
+    assert [isinstance(result, int) for result in results] == [n % 2 == 1 for n in range(100)]

@@ -11,11 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cloister.conditions import Condition
 from cloister.daemons import daemons
 from cloister.levels.watcher import watcher
+
+if TYPE_CHECKING:
+    from cloister.levels.watcher import Timer
 
 __all__ = ["Callbacks"]
 
@@ -38,8 +41,8 @@ class Callbacks:
         self._taken = 0
         self.ending = False
         """The interpreter ends: what finds no thread is not run, because it might not return."""
-        self._looks = False
-        """A timer is set that looks whether callbacks are held up."""
+        self._timer: Timer | None = None
+        """Looks whether callbacks are held up. It does not happen where the watcher ends with the last domain."""
 
     def run(self, job: Callable[[], object]) -> None:
         """Run a job soon; where no thread can be had, on this one. It raises nothing."""
@@ -67,14 +70,13 @@ class Callbacks:
         return True
 
     def _look_later(self) -> None:
-        if not self._looks:
-            self._looks, taken = True, self._taken
-            watcher.at(time.monotonic() + HELD_S, lambda: self._look(taken))
+        if self._timer is None or not self._timer.pending:
+            taken = self._taken
+            self._timer = watcher.at(time.monotonic() + HELD_S, lambda: self._look(taken))
 
     def _look(self, taken: int) -> None:
         """Where the callback that ran then runs still, let another thread go on. The watcher's thread."""
         with self._condition:
-            self._looks = False
             if not self._jobs:
                 return
             if self._taken == taken and not self._idle and self._threads < MOST:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cloister.executor.work import Work
     from cloister.executor.worker import Worker
     from cloister.executor.workforce import Workforce
+    from cloister.levels.watcher import Timer
 
 __all__ = ["Clocks", "stop"]
 
@@ -38,7 +39,8 @@ class Clocks:
         """Times are seconds; None for never."""
         self._force = force
         self._idle_timeout, self._kill_after = idle_timeout, kill_after
-        self._looks_ahead = False
+        self._ahead: Timer | None = None
+        """That of `watch_ahead`. It does not happen where the watcher ends with the last domain."""
 
     def watch(self, worker: Worker) -> None:
         """See to it that what this worker does has its limit. With the lock of the workforce, or where it was sent."""
@@ -83,14 +85,12 @@ class Clocks:
 
     def watch_ahead(self) -> None:
         """See to it that nothing waits for long behind what a worker does. With the lock of the workforce."""
-        if not self._looks_ahead and self._force.max_workers > 1:
-            self._looks_ahead = True
-            watcher.at(time.monotonic() + LONG_S, self._look_ahead)
+        if (self._ahead is None or not self._ahead.pending) and self._force.max_workers > 1:
+            self._ahead = watcher.at(time.monotonic() + LONG_S, self._look_ahead)
 
     def _look_ahead(self) -> None:
         """Take back what waits behind a piece of work that takes long."""
         with self._force.lock:
-            self._looks_ahead = False
             now = time.monotonic()
             for worker in self._force.workers:
                 if len(worker.queue) > 1:

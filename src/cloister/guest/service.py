@@ -10,8 +10,10 @@ import builtins
 import linecache
 import runpy
 import sys
+import time
 import types
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.guest import allocations, loaded, local, raised
@@ -31,6 +33,8 @@ __all__ = ["NAMESPACE", "Service"]
 
 NAMESPACE: Final = "__cloister__"
 """The module in which `exec` and `eval` run. It can be imported, because dataclasses and pickles look theirs up."""
+PORTION_NS: Final = 1_000_000
+"""A chunk of a map is done in portions of about this time, so that it can be stopped in between."""
 KEPT_SOURCES: Final = 1000
 """How many of the last sources of `exec` and `eval` tracebacks can show."""
 
@@ -92,10 +96,21 @@ class Service:
         results: list[Any] = []
         failures: dict[int, Any] = {}
         items = builtins.map(targets.from_plain(target), *columns)  # it goes on after an exception
+        count, portion, me = len(columns[0]), 1, self.peer.runs_here()
         while True:
             try:
-                results.extend(items)  # what came before an exception stays in the list
-                if len(results) == len(columns[0]):
+                # In portions: between two calls of a function that is written in C no interrupt comes in.
+                while (upto := len(results) + portion) < count:
+                    since = time.monotonic_ns()
+                    results.extend(islice(items, portion))  # what came before an exception stays in the list
+                    if len(results) < upto:
+                        break
+                    if me is not None and me.unwanted == me.number:
+                        raise Interrupted  # who looks at this thread sees it here, where it is not interrupted
+                    portion = 2 * portion if time.monotonic_ns() - since < PORTION_NS else max(1, portion // 2)
+                else:
+                    results.extend(items)
+                if len(results) == count:
                     if results and is_coroutine(results[0]):
                         return _mapped_later(results, failures, self.peer.describe)
                     return [results, failures]

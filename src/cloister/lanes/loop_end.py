@@ -113,14 +113,33 @@ class LoopEnd:
 
     def _write(self) -> None:
         """Write what the pipe takes; where something is left, the loop watches for room."""
-        if self._end is None or self._writing:
+        end, queue = self._end, self._queue
+        if end is None or self._writing:
             return  # whoever writes takes it along: this is a finalizer in the middle of that
         self._writing = True
         try:
-            while self._queue and self._end is not None:
-                if not self._write_one(self._end.writer):
-                    if not self._blocked:
-                        self.loop.add_writer(self._end.writer, self._on_writable)
+            while queue:
+                piece = queue[0] if len(queue) == 1 else self._joined()
+                size = len(piece)
+                if size >= VIEWED_BYTES:
+                    piece = memoryview(piece)
+                sent: list[int] = []
+                try:
+                    # One step of Python: how much was written is known, wherever Ctrl-C comes.
+                    sent.extend(map(os.write, (end.writer,), (piece,)))
+                except BlockingIOError:
+                    sent.append(0)
+                finally:
+                    if sent and queue:  # else a finalizer has closed the lane
+                        # No call in these lines.
+                        self._queued -= sent[0]
+                        if sent[0] < size:
+                            queue[0] = piece[sent[0] :]
+                        else:
+                            del queue[0]
+                if sent[0] < size:
+                    if not self._blocked and self._end is not None:
+                        self.loop.add_writer(end.writer, self._on_writable)
                         self._blocked = True
                     return
         except OSError:
@@ -128,39 +147,15 @@ class LoopEnd:
         finally:
             self._writing = False
 
-    def _write_one(self, writer: int) -> bool:
-        """Write once; False where the pipe takes no more. What was not written is queued, wherever Ctrl-C comes."""
-        queue = self._queue
-        piece = queue[0]
-        if len(queue) > 1 and len(piece) < WRITE_BYTES:
-            piece = self._joined()
-        size = len(piece)
-        if size >= VIEWED_BYTES:
-            piece = memoryview(piece)
-        sent: list[int] = []
-        try:
-            sent.extend(map(os.write, (writer,), (piece,)))  # one step of Python: how much was written is known
-        except BlockingIOError:
-            return False
-        finally:
-            if sent and queue:  # else a finalizer has closed the lane
-                # No call in these lines.
-                self._queued -= sent[0]
-                if sent[0] < size:
-                    queue[0] = piece[sent[0] :]
-                else:
-                    del queue[0]
-        return sent[0] == size
-
     def _joined(self) -> Buffer:
-        """Make the first of what is queued one piece, as long as it is short; return that."""
+        """The first of what is queued, made one piece with what follows, as long as that is short."""
         queue = self._queue
         count, size = 1, len(queue[0])
         while count < len(queue) and (size := size + len(queue[count])) <= WRITE_BYTES:
             count += 1
-        joined = b"".join(queue[:count])
-        queue[:count] = (joined,)
-        return joined
+        if count > 1:
+            queue[:count] = (b"".join(queue[:count]),)
+        return queue[0]
 
     def _on_writable(self) -> None:
         if self._end is None:

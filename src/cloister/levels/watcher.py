@@ -39,6 +39,11 @@ class Timer:
         self.due = due
         self.action = action
 
+    @property
+    def pending(self) -> bool:
+        """Whether it is still to happen."""
+        return self.action is not None
+
     def cancel(self) -> None:
         """Let it not happen. Does nothing where it has happened."""
         self.action = None
@@ -205,6 +210,8 @@ class Watcher:
             if self._users or self._jobs:
                 return False
             self._close()
+            for _, _, timer in self._timers:
+                timer.cancel()  # so that who has set it knows that it does not happen
             self._timers.clear()
             self._hints.clear()
             self._thread = None
