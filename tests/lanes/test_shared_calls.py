@@ -237,3 +237,16 @@ def test_chunk_of_a_function_written_in_c_is_stopped_between_its_items(start: St
     domain.exec("def odd(n):\n    if n % 2:\n        return n\n    raise StopIteration if n % 4 else ValueError(n)")
     results = domain.map("__cloister__:odd", range(100), chunksize=100, return_exceptions=True)
     assert [isinstance(result, int) for result in results] == [n % 2 == 1 for n in range(100)]
+
+
+def test_answers_do_not_wait_for_a_function_that_was_slow_before(start: Start) -> None:
+    """What once held up the reader begins when the answers before it have left: its end takes none of them along."""
+    domain = start()
+    domain.exec("import os, time\ndef end(after):\n    time.sleep(after) if after else os._exit(3)")
+    for _ in range(2):  # first it is new, then it is known
+        futures = [domain.submit("operator:add", number, 1) for number in range(20)]
+        futures.append(domain.submit("__cloister__:end", 0.2))
+        assert concurrent.futures.wait(futures, JOIN_S).not_done == set()
+    futures = [domain.submit("operator:add", number, 1) for number in range(40)]
+    domain.submit("__cloister__:end", 0)
+    assert [future.result(JOIN_S) for future in futures] == list(range(1, 41))

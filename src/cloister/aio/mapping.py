@@ -169,7 +169,8 @@ async def _outcome(life: Life, future: asyncio.Future[Any], count: int) -> Outco
     except ProtocolError as error:
         life.end_for(Reason.BAD_MESSAGE, f"{error} (while map() was called)")
         await wait_ended(life, KILL_S)
-        raise life.error() from None
+        ended = life.error()
+        raise ended from ended.__cause__
 
 
 def _arrange(results: list[Any], failures: dict[int, BaseException], return_exceptions: bool) -> BaseException | None:

@@ -195,7 +195,8 @@ def outcome_of_guest(peer: GuestPeer, value: Any, count: int) -> Outcome:
                     return results, {place: peer.rebuild(described) for place, described in failures.items()}
         raise ProtocolError("a chunk did not come back with as many results")
     except ProtocolError as error:
-        raise broken_lanes.bad_message(peer.life, error, "map") from None
+        ended = broken_lanes.bad_message(peer.life, error, "map")
+        raise ended from ended.__cause__
 
 
 def check_sizes(size: Any, ahead: Any) -> None:

@@ -2,8 +2,9 @@
 
 While further calls wait, the answers of short ones leave together, in common frames: with the first one that is made
 `HOLD_NS` after them, or when a call takes long and who stands by looks, some milliseconds later, or before one runs
-code that did not run before (`shared`). So what the end of this process can take along are answers of the last
-milliseconds, and only by a call of code that had run before. Any thread may enter.
+code that did not run before, or has held up the reader before (`shared`). So what the end of this process can take
+along, or a long call hold back, are answers of the last milliseconds, and only a call of code that had run before, and
+had never been seen to take longer than a millisecond or a few. Any thread may enter.
 
 Encoding may run code of the user's, which may call the host and take long, so it holds no lock: each answer is encoded
 with a codec that nobody else has at that moment. A type is described once by each codec, and a codec is given back only

@@ -13,6 +13,7 @@ from cloister.guest.interrupts import Running
 if TYPE_CHECKING:
     from cloister.guest.pool import Pool
     from cloister.guest.shared import SharedServing
+    from cloister.lanes.call_frames import Call
 
 __all__ = ["Lent"]
 
@@ -20,12 +21,14 @@ __all__ = ["Lent"]
 class Lent(Running):
     """What one thread of the pool runs."""
 
-    __slots__ = ("_absent", "_lost", "_pool", "_shared")
+    __slots__ = ("_absent", "_lost", "_pool", "_shared", "call")
 
     def __init__(self, lane: int, own: Pool, shared: SharedServing) -> None:
         super().__init__(lane)
         self._pool, self._shared = own, shared
         self._lost = self._absent = False
+        self.call: Call | None = None
+        """What it runs at this moment."""
 
     def lose(self, number: int) -> None:
         """A call is told to stop; it may be in native code that never returns, and is to hold up no other one."""

@@ -106,6 +106,8 @@ class SharedServing:
         """Who stands by waits without looking, and is to be woken by who begins a call."""
         self._known: set[str] = set()
         """What has run here before while answers were held; see `_code_of`."""
+        self._slow: set[str] = set()
+        """What has held up the reader before; it is not among the known."""
         self._ended = self._left = False
         peer.calls.shared[number] = self  # not in `serve`: a cancel may come before its thread does
 
@@ -176,8 +178,18 @@ class SharedServing:
                 elif self._reading:
                     patience, idle = LOOK_S, begun == seen
                 else:
+                    self._note_slow()
                     patience = LOOK_S if self._relieve() else min(2 * patience, IN_VAIN_LOOK_S)
                 looked, seen = now, begun
+
+    def _note_slow(self) -> None:
+        """The reader is held up: answers are not to wait for what it runs, the next time."""
+        reader = self._reader
+        call = reader.call if isinstance(reader, Lent) else None
+        code = None if call is None else _code_of(call)
+        if code is not None and len(self._slow) < MOST_KNOWN:
+            self._slow.add(code)
+            self._known.discard(code)
 
     def _relieve(self) -> bool:
         """Let another thread read on, unless the reader does. False where nobody was held up."""
@@ -312,13 +324,16 @@ class SharedServing:
                 del self._running[number]
                 me.number = 0
                 return
+            me.call = call
             if self._out.has_some and (code := _code_of(call)) not in self._known:
-                self._out.hand_on()  # it may be what ends this process: what was answered before is not lost with it
-                if len(self._known) < MOST_KNOWN and code is not None:
+                # It may be what ends this process, or takes long: what was answered before leaves first.
+                self._out.hand_on()
+                if len(self._known) < MOST_KNOWN and code is not None and code not in self._slow:
                     self._known.add(code)
             context = copy_context()
             value = self._peer.serve_shared(me, call, context)
             if type(value) is CoroutineType:
+                me.call = None
                 self._hand_over(call, value, context)
                 me.find()
                 return
@@ -326,6 +341,7 @@ class SharedServing:
             error = CallCancelled(f"{call.name}() was cancelled")
         except BaseException as raised:
             error = raised
+        me.call = None  # what it holds would live on
         self._over(number)
         if self._out.full:
             self._out.wait_for_room()
