@@ -205,3 +205,12 @@ def test_the_level_interpreter_needs_its_python(level: str) -> None:
     if not interpreter.available:
         with pytest.raises(LevelUnavailable, match=r"3\.14"):
             Domain("early", level="interpreter")
+
+
+def test_finalizer_that_calls_at_the_end_holds_up_nothing(make: Make) -> None:
+    """What a domain lets go of last may call its host, which waits for it no more: the domain ends all the same."""
+    domain = make(stop_timeout=10.0)
+    held = domain.create("errands:Clinging", threading.Event().set)
+    domain.unload()  # else a CannotUnload
+    with pytest.raises(cloister.DomainUnloaded):
+        held.function()

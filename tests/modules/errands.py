@@ -227,3 +227,16 @@ class Touched:
     def all(self) -> list[Any]:
         """What it was told."""
         return self.notes
+
+
+class Clinging:
+    """An object that calls the host when it goes."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+
+    def __del__(self) -> None:
+        try:
+            self.function()
+        except Exception as error:
+            _box.append(type(error).__name__)

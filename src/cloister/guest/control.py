@@ -350,6 +350,7 @@ class Control:
         if self._notices.serves and not (self._main.past_stop or self._main.has_loop) and self._peer.rests():
             self.vanishes()
         self._main.stopping = self._peer.stopping = True
+        self._wanted.end()
         self._notices.stop()
         self._stop()
         self._interrupt_main()

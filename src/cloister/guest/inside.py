@@ -106,6 +106,7 @@ class _Control(Control):
     def leave(self) -> None:
         """End the thread and close the channel. Called by the main thread, as the last thing."""
         self._left.set()
+        self._wanted.end()  # what is let go after that may have finalizers that call
         try:
             self.channel.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -127,6 +128,7 @@ class _Control(Control):
 
     def _end_with_host(self) -> None:
         """The host has given this guest up."""
+        self._wanted.end()
         if not self._main.stopping:
             self._main.stopping = True
             self._stop()

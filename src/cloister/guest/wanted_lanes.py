@@ -1,7 +1,7 @@
 """The lanes that threads and loops of this guest want for calls of their own: asked for, and given or refused.
 
 The host opens every lane; a ticket tells which answer is for whom. Any thread, or loop, may want one; `deliver` and
-`refuse` belong to the control thread.
+`refuse` belong to the control thread, `end` to whoever ends the domain.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class WantedLanes:
         self._send = send
         self._tickets = itertools.count(1)
         self._waiting: dict[int, _Thread | _Loop] = {}
+        self._over = ""
+        """Why nobody gets one any more."""
 
     def open_lane(self) -> tuple[int, LaneEnd]:
         """Ask the host for a lane of the calling thread's own.
@@ -39,7 +41,10 @@ class WantedLanes:
         """
         ticket, wanted = next(self._tickets), _Thread()
         self._waiting[ticket] = wanted
-        self._send(Kind.WANT_LANE, ticket)
+        if self._over:  # looked at after that: who ends this looks at it the other way round
+            self.refuse(ticket, self._over)
+        else:
+            self._send(Kind.WANT_LANE, ticket)
         if not wanted.answered.wait(LANE_TIMEOUT_S):
             self._waiting.pop(ticket, None)
             raise TimeoutError("the host opened no lane for this thread")
@@ -51,7 +56,10 @@ class WantedLanes:
         """Ask the host for a shared lane. `opened` gets it, or `refused` why there is none; on the control thread."""
         ticket = next(self._tickets)
         self._waiting[ticket] = _Loop(opened, refused)
-        self._send(Kind.WANT_LANE, ticket, int(Role.GUEST_SHARED))
+        if self._over:
+            self.refuse(ticket, self._over)
+        else:
+            self._send(Kind.WANT_LANE, ticket, int(Role.GUEST_SHARED))
 
     def deliver(self, ticket: int, number: int, end: LaneEnd) -> None:
         """The host has opened a lane."""
@@ -66,6 +74,12 @@ class WantedLanes:
         wanted = self._waiting.pop(ticket, None)
         if wanted is not None:
             wanted.refused(text)
+
+    def end(self) -> None:
+        """The domain ends, and its host opens no lane any more: who waits for one, or wants one later, is told so."""
+        self._over = "the domain ends: its host takes no calls of other threads any more"
+        for ticket in list(self._waiting):
+            self.refuse(ticket, self._over)
 
 
 class _Thread:
