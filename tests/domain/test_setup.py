@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cloister.domain import temporary
+from cloister.domain import start, temporary
 from cloister.domain.domain import Domain
 from cloister.domain.setup import Setup
 from cloister.errors import StartFailed
@@ -207,3 +207,21 @@ def test_folders_that_are_not_there_name_their_option() -> None:
     for option, value in (("path", ["/nowhere"]), ("cwd", "/nowhere"), ("base", "/nowhere")):
         with pytest.raises(StartFailed, match=rf"domain 'shop': the folder '/nowhere' of Setup\.{option} is not there"):
             Domain("shop", setup=Setup(**{option: value}))  # type: ignore[arg-type]  # of three types
+
+
+def test_variables_are_those_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is set, changed and deleted in this process between two starts is so for the next domain; none is shared."""
+
+    def variable(**options: Any) -> str | None:
+        return start.plan("subject", Setup(**options)).environment.get("CLOISTER_TEST_VARIABLE")
+
+    monkeypatch.delenv("CLOISTER_TEST_VARIABLE", raising=False)
+    assert variable() is None
+    monkeypatch.setenv("CLOISTER_TEST_VARIABLE", "one")
+    assert variable() == "one"
+    monkeypatch.setenv("CLOISTER_TEST_VARIABLE", "two")
+    assert variable() == "two"
+    assert variable(extra_env={"CLOISTER_TEST_VARIABLE": "own"}) == "own"
+    assert variable() == "two"
+    monkeypatch.delenv("CLOISTER_TEST_VARIABLE")
+    assert variable() is None

@@ -121,10 +121,15 @@ def _command(setup: Setup, python: str | None, program: str = "boot") -> list[st
             raise StartFailed("this program does not know its Python interpreter; name one with Setup(python=...)")
         if getattr(sys, "frozen", False):
             return [sys.executable]  # the application itself, which serves where the environment says so
-        flags = _flags()
         borrowed = msgpack_directory() if PRIVATE_NAME in sys.modules else ""  # this is a guest that has none itself
-        return [sys.executable, *flags, "-c", _BOOT % program, folder, borrowed]
+        return [*_own_command(sys.executable, program, borrowed)]
     return [python or _interpreter(setup), "-c", _BOOT % program, folder, msgpack_directory()]
+
+
+@functools.cache
+def _own_command(executable: str, program: str, borrowed: str) -> tuple[str, ...]:
+    """The command of this interpreter."""
+    return (executable, *_flags(), "-c", _BOOT % program, _FOLDER, borrowed)
 
 
 @functools.cache
@@ -173,7 +178,7 @@ def _interpreter(setup: Setup) -> str:
 
 def _environment(setup: Setup) -> dict[str, str]:
     """The environment variables of a guest."""
-    variables = dict(os.environ if setup.env is None else setup.env)
+    variables = _own_variables() if setup.env is None else dict(setup.env)
     if setup.foreign and setup.env is None:
         for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__"):
             variables.pop(name, None)  # they speak of this interpreter, not of that one
@@ -181,6 +186,23 @@ def _environment(setup: Setup) -> dict[str, str]:
     if not setup.foreign and getattr(sys, "frozen", False):
         variables["CLOISTER_FROZEN_GUEST"] = "1"
     return variables
+
+
+_read: tuple[Any, dict[str, str]] = {}, {}
+"""The variables of this process, as the system has them and as texts, when they were last read."""
+
+
+def _own_variables() -> dict[str, str]:
+    """The variables of this process. Python decodes each of them whenever it is asked for, so they are kept."""
+    global _read
+    there: Any = getattr(os.environ, "_data", None)  # CPython's
+    if there is None:
+        return dict(os.environ)
+    known, variables = _read
+    if known != there:
+        known, variables = there.copy(), dict(os.environ)
+        _read = known, variables
+    return variables.copy()
 
 
 def spawn_guest(plan: Plan, setup: Setup, message: dict[str, Any]) -> tuple[Process, Page, LaneEnd]:
