@@ -277,7 +277,10 @@ class Guest:
             fallback = threading.Timer(MAIN_PATIENCE_S, self._serve_instead, (offer,))
             fallback.daemon = self._peer.threads.daemon
             offer.fallback = fallback
-            fallback.start()
+            try:
+                fallback.start()
+            except RuntimeError:
+                pass  # no thread is left: the lane waits for the main thread alone
             return
         if role == Role.WORK:
             serve: Callable[[], None] = WorkServing(self._peer, number, end).serve
@@ -289,7 +292,12 @@ class Guest:
                 return
         else:
             serve = partial(self._peer.serve_lane, number, end)
-        self._peer.threads.start(serve, f"cloister-lane-{number}")
+        if not self._peer.threads.start_soon(serve, f"cloister-lane-{number}"):
+            shortage = RuntimeError(
+                "the system has no thread left for a call in this domain, which waits for one. Raise the limit of"
+                " processes (ulimit -u, pids.max), or let fewer threads call at once"
+            )
+            self._unhandled("open a lane", shortage)
 
     def _serve_instead(self, offer: _Offer) -> None:
         if offer.accept():

@@ -52,6 +52,8 @@ INSIST_S = 0.01
 """How soon a signal is repeated that has not reached the main thread's call."""
 AGAIN_S = 0.005
 """How soon a beat is tried again while another thread sends."""
+THREAD_S = 0.05
+"""How soon it is tried again to start a thread where the system had none left."""
 HURRY_S = 0.01
 """How soon the host is told of a stream that was dropped, with all others that are until then."""
 MAX_BYTES = 4 * 1024 * 1024
@@ -232,6 +234,8 @@ class Control:
                     continue
                 if self._insist():
                     wait = min(wait, INSIST_S)
+                if self._peer.threads.start_waiting():
+                    wait = min(wait, THREAD_S)
                 if self._stopped:
                     wait = min(wait, self._stopped.look())
                 ready = [fd for fd, _ in poll.poll(wait * 1000 + 1)]

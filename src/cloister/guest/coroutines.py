@@ -195,15 +195,22 @@ class Coroutines:
         self._loop, self._ident = loop, threading.get_ident()
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop; it is started where it does not run yet. Raises RuntimeError where the domain ends."""
+        """The loop; it is started where it does not run yet. Raises RuntimeError where the domain ends, and where the
+        system has no thread left: the next coroutine tries again."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("this domain is about to end")
             if self._loop is None:
                 import asyncio
 
-                self._loop = asyncio.new_event_loop()
-                self._thread = self._threads.start(partial(self._run, self._loop), "cloister-loop")
+                loop = asyncio.new_event_loop()
+                try:
+                    self._loop = loop
+                    self._thread = self._threads.start(partial(self._run, loop), "cloister-loop")
+                except RuntimeError:
+                    self._loop = None
+                    loop.close()
+                    raise
             return self._loop
 
     @property

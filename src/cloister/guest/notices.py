@@ -58,7 +58,7 @@ class Notices:
     def farewell(self) -> None:
         """The host is about to unload this domain: run the handlers, on a thread of ours, and say so after it."""
         self._told = True
-        self._threads.start(self._run, "cloister-farewell")
+        self._threads.start_soon(self._run, "cloister-farewell")
 
     def end(self, end: Callable[[], None]) -> None:
         """The host wants this domain to end now: call `end`. Called by the control thread.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from cloister.daemons import daemons
@@ -32,6 +33,7 @@ class Threads:
         self._counts = shared or not self.daemon
         self._changed = threading.Condition(threading.RLock())  # a finalizer may start one while it is held
         self._living: set[threading.Thread] = set()
+        self._waiting: deque[tuple[Callable[[], object], str]] = deque()
 
     def start(self, target: Callable[[], object], name: str) -> threading.Thread:
         """Run `target` on a new thread. Raises RuntimeError where the system has none left."""
@@ -44,6 +46,26 @@ class Threads:
             self._over(thread)
             raise
         return thread
+
+    def start_soon(self, target: Callable[[], object], name: str) -> bool:
+        """As `start`; where the system has no thread left, `start_waiting` tries again. False then."""
+        try:
+            self.start(target, name)
+        except RuntimeError:
+            self._waiting.append((target, name))
+            return False
+        return True
+
+    def start_waiting(self) -> bool:
+        """Start what waits for a thread; whether some of it still waits. One thread at a time may call it."""
+        while self._waiting:
+            target, name = self._waiting[0]
+            try:
+                self.start(target, name)
+            except RuntimeError:
+                return True
+            self._waiting.popleft()
+        return False
 
     def start_for_good(self, target: Callable[[], object], name: str) -> threading.Thread | None:
         """As `start`, for a thread that lasts as long as the guest.
