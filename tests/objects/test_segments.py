@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import gc
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -440,3 +441,12 @@ if sys.platform == "linux":
                 other.view(MIB, 1)
         finally:
             os.close(fd)
+
+
+def test_nothing_is_said_of_loans_when_their_domain_goes() -> None:
+    """A domain that was sent a large array goes silently: its lanes give their loans back to what is still there."""
+    program = (
+        "import cloister\nwith cloister.Domain('one') as domain: print(domain.call('builtins:len', bytes(300_000)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    assert (done.stdout, done.stderr) == ("300000\n", "")

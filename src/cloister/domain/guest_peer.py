@@ -347,9 +347,8 @@ class GuestPeer(Peer):
         The lanes of threads, and most else that is here, know this object: they would wait for the garbage collector.
         """
         self.shared.let_go()
-        kept = {name: vars(self)[name] for name in ("life", "name", "below", "segments", "unsent")}
-        vars(self).clear()
-        vars(self).update(kept)
+        for name in vars(self).keys() - {"life", "name", "below", "segments", "unsent"}:
+            vars(self).pop(name, None)  # what goes with a lane asks for what is kept
         for name in ("call", "one_way", "submit"):
             vars(self)[name] = partial(_refuse, self.life.error)
 
