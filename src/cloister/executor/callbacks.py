@@ -62,11 +62,12 @@ class Callbacks:
 
     def _start(self) -> bool:
         """Start a thread. The lock is held."""
+        self._threads += 1  # first: the thread may be gone again before Ctrl-C, or anything else, lets this one go on
         try:
             threading.Thread(target=self._work, name=f"cloister-{self._name}-callbacks", daemon=daemons()).start()
         except RuntimeError:  # the interpreter is ending, or the system has none left
+            self._threads -= 1
             return False
-        self._threads += 1
         return True
 
     def _look_later(self) -> None:
