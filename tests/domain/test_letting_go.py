@@ -20,7 +20,7 @@ from tests.guests import TEMPLATES
 from tests.patience import wait_until
 
 ROUNDS = 6
-SOME = 40
+SOME = 300
 """Objects that may come and go by themselves, such as those of the watcher; one domain has some hundreds."""
 
 
