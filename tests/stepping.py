@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["Stepper", "each_interrupt"]
+import pytest
+
+__all__ = ["Stepper", "each_interrupt", "stepped"]
+
+stepped = pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="from 3.13 on a function that runs already is not traced step by step"
+)
+"""For tests that step through."""
 
 _LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD", "SEND", "YIELD_VALUE", "POP_JUMP_BACKWARD")
 _LOOKING = frozenset(
@@ -36,6 +43,7 @@ class Stepper:
     def run(self, action: Callable[[], object]) -> bool:
         """Run this; whether it was interrupted."""
         before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # from 3.12 on it counts for all functions, and before `settrace` only
         sys.settrace(self._at_call)
         try:
             action()

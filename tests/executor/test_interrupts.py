@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import cloister
-from tests.stepping import each_interrupt
+from tests.stepping import each_interrupt, stepped
 
+pytestmark = stepped
 PATHS = "/cloister/executor/", "/cloister/lanes/", "/cloister/conditions.py", "/concurrent/futures/_base.py"
 PATIENCE_S = 10.0
 Make = Callable[..., cloister.DomainPoolExecutor]

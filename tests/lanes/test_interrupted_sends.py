@@ -16,8 +16,9 @@ from cloister.lanes.rows import calls_frame, framed
 from cloister.lanes.sending import Sending
 from cloister.lanes.shared_lane import SharedLane
 from cloister.wire.messages import SERVICE
-from tests.stepping import Stepper, each_interrupt
+from tests.stepping import Stepper, each_interrupt, stepped
 
+pytestmark = stepped
 JOIN_S = 20.0
 Row = list[bytes | list[Any]]
 

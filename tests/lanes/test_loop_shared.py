@@ -22,7 +22,7 @@ from cloister.wire.frames import FrameDecoder
 from cloister.wire.values import Codec
 from tests.loops import Run as Run
 from tests.loops import run as run
-from tests.stepping import each_interrupt
+from tests.stepping import each_interrupt, stepped
 
 GONE = "the domain is gone"
 
@@ -385,6 +385,7 @@ async def _await(call: Awaitable[Any]) -> Any:
     return await call
 
 
+@stepped
 @pytest.mark.parametrize("size", [1, 300, 40_000])
 def test_calls_stay_whole_wherever_an_interrupt_comes(run: Run, size: int) -> None:
     """At each place of `submit` and of a flush: each call that has a number arrives whole, in its order."""
