@@ -7,14 +7,18 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import pytest
 
 from cloister import time_limits
 from cloister.aio import asleep
 from cloister.errors import DeadlockDetected
 from tests.aio.domains import new
+
+try:
+    import anyio
+    import anyio.to_thread
+except ImportError:  # an extra, which is not there for every Python
+    anyio = None  # type: ignore[assignment]
 
 WAIT_S = 30.0
 
@@ -181,11 +185,9 @@ WAYS = [
     by_a_thread,
     by_an_executor,
     by_a_thread_that_joins,
-    in_a_group_of_anyio,
-    by_a_thread_of_anyio,
-    behind_a_lock_of_anyio,
-    behind_a_limit_of_anyio,
 ]
+if anyio is not None:
+    WAYS += [in_a_group_of_anyio, by_a_thread_of_anyio, behind_a_lock_of_anyio, behind_a_limit_of_anyio]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -287,7 +289,9 @@ async def by_a_timer(call: Awaitable[Any]) -> Any:
         raise TimeoutError from None
 
 
-LIMITS = [by_timeout, by_wait_for, by_a_limit_around_a_group, by_a_scope_of_anyio, by_a_timer]
+LIMITS = [by_timeout, by_wait_for, by_a_limit_around_a_group, by_a_timer]
+if anyio is not None:
+    LIMITS.append(by_a_scope_of_anyio)
 BOTH = [(limited, where) for limited in LIMITS for where in ("the call-back", "the caller")]
 
 

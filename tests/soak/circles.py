@@ -25,10 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 import cloister
 from cloister.errors import DeadlockDetected
+
+try:
+    import anyio
+except ImportError:  # an extra, which is not there for every Python
+    anyio = None  # type: ignore[assignment]
 
 __all__ = ["Tasks", "Threads", "main"]
 
@@ -262,10 +265,11 @@ class Tasks:
             "grouped": self._grouped(brokers[3].call),
             "shielded": self._shielded(brokers[4].call),
             "on a thread": self._on_a_thread(brokers[5].call),
-            "of anyio": self._of_anyio(brokers[6].call),
             "narrow": lambda function: narrow.call("troubles:call_back", function),
             "pair": lambda function: pair.call("troubles:call_back", function),
         }
+        if anyio is not None:
+            self.holds["of anyio"] = self._of_anyio(brokers[6].call)
         for name in nested:
             self.holds[f"nested {name}"] = partial(outer.call, "nested_places:hold", name)
 
