@@ -18,7 +18,7 @@ try:
     import anyio
     import anyio.to_thread
 except ImportError:  # an extra, which is not there for every Python
-    anyio = None  # type: ignore[assignment]
+    anyio = None  # type: ignore[assignment]  # it is asked for before use
 
 WAIT_S = 30.0
 

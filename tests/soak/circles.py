@@ -31,7 +31,7 @@ from cloister.errors import DeadlockDetected
 try:
     import anyio
 except ImportError:  # an extra, which is not there for every Python
-    anyio = None  # type: ignore[assignment]
+    anyio = None  # type: ignore[assignment]  # it is asked for before use
 
 __all__ = ["Tasks", "Threads", "main"]
 
