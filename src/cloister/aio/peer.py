@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cloister import calling, waits
 from cloister.aio import asleep
@@ -156,6 +156,9 @@ class LoopPeer(GuestPeer):
         """The domain is ready, or never will be."""
         if call.done():
             return
+        if self.life.over:  # most of this has been let go of then
+            call.set_exception(self.life.error())
+            return
         try:
             self._send(call, errand, args)
         except Exception as error:
@@ -171,11 +174,11 @@ class LoopPeer(GuestPeer):
             pass  # it does not wait itself, but for a call that will
         submitted = errand.context.run(self._submit_limited, *args)
         assert isinstance(submitted, Submitted)
-        strand = submitted.strand
-        self._errands[strand] = errand
+        strand, errands = submitted.strand, self._errands
+        errands[strand] = errand
 
         def over(submitted: Future[Any]) -> None:
-            self._errands.pop(strand, None)
+            errands.pop(strand, None)
             if submitted.cancelled() or isinstance(submitted.exception(), CallTimeout):
                 errand.give_up()
 
@@ -330,6 +333,17 @@ class LoopPeer(GuestPeer):
         for errand in list(self._errands.values()):
             errand.give_up()
         self._threads.stop(error)
+
+    def let_go(self) -> None:
+        """As the guest's; whoever still calls is told so by the future, and calls that end now are still looked up."""
+        loops, errands, error = self._loops, self._errands, self.life.error
+        super().let_go()
+        self._loops, self._errands = loops, errands
+
+        def refuse(*_: object) -> NoReturn:
+            raise error()
+
+        vars(self)["begin"] = refuse
 
     def disown(self, error: Callable[[], BaseException]) -> None:
         """This is a forked child."""
