@@ -295,8 +295,8 @@ class LoopPeer(GuestPeer):
         caller = self.caller(strand)
         if isinstance(caller, Errand):
             return caller.waits_for()
-        if caller is None:  # it has begun over there
-            return self._threads.serves(strand)
+        if caller is None:  # it has begun over there, or in another domain
+            return [] if self.life.over else self._threads.serves(strand)
         tasks = list(caller.served or ())
         return [] if any(map(self._threads.serves_coroutine, tasks)) else tasks
 
