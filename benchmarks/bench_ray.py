@@ -68,11 +68,11 @@ def _questions() -> Iterator[tuple[str, dict[str, Contestant], str, int]]:
         "cloister, arrays.empty": partial(bench_arrays.sent, SIZE, "delivered", made=True),
     }
     yield f"Arrays: {SIZE >> 20} MiB, delivered, beside Ray", arrays, "bytes", SIZE
-    setup = cloister.Setup(template=True)
+    setup = cloister.Setup(template=True, spares=1)
     starts: dict[str, Contestant] = {
         "posix_spawn(/bin/true)": bench_start.floor,
         "cloister, a domain": partial(bench_start.started, cloister.Setup()),
-        "cloister, forked": partial(bench_start.started, setup),
+        "cloister, forked, a spare": partial(bench_start.started, setup),
     }
     yield "Start: to the first answer, beside Ray", starts, "start", 1
     deaths: dict[str, Contestant] = {

@@ -322,6 +322,20 @@ def test_a_view_is_the_same_pool(pool: Pool) -> None:
         pool.submit(pow, 1, 1)
 
 
+def test_a_view_keeps_what_it_is_not_given(make_pool: Make) -> None:
+    """A view made for one option has the time limit and the other options of what it is a view of."""
+    pool = make_pool(1, task_timeout=60)
+    again = pool.with_options(idempotent=True)
+    assert (again._timeout, again._idempotent) == (60, True)
+    quick = again.with_options(timeout=0.3)
+    assert (quick._timeout, quick._idempotent) == (0.3, True)
+    free = quick.with_options(timeout=None)
+    assert (free._timeout, free._idempotent) == (None, True)
+    late = quick.with_options(idempotent=False).submit(time.sleep, 600).exception(PATIENCE_S)
+    assert isinstance(late, CallTimeout)
+    assert (pool._timeout, pool._idempotent) == (60, False)
+
+
 def test_input_that_raises_comes_out_and_leaves_nothing(pool: Pool) -> None:
     """What the input of a map raises comes out at once; what was sent is cancelled."""
 

@@ -207,12 +207,13 @@ def test_a_run_is_published_as_plots_and_tables(tmp_path: Path) -> None:
 
 
 def test_the_documents_show_the_plots_that_there_are() -> None:
-    """The page on performance shows every plot of the published run, and none that is missing."""
+    """The page on performance shows every plot of the published run, and no other; another page has the tables."""
     docs = Path(__file__).resolve().parents[2] / "docs"
     shown = set(re.findall(r"_static/benchmarks/(\w+)\.svg", (docs / "explanation" / "performance.md").read_text()))
     there = {file.stem for file in (docs / "_static" / "benchmarks").glob("*.svg")}
     assert shown == there
     assert there == {file.stem for file in (docs / "_static" / "benchmarks").glob("*.png")}
+    assert "include} ../_static/benchmarks/tables.md" in (docs / "reference" / "benchmarks.md").read_text()
 
 
 def benches(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:

@@ -81,3 +81,18 @@ def test_thread_that_was_torn_out_of_the_gate_holds_up_nobody(monkeypatch: pytes
             os.fstat(fd)
     for fd in guest:
         os.close(fd)
+
+
+@pytest.mark.parametrize("said", ["no number", "0", "-1", "1.5", "65537", "9999999"])
+def test_a_size_of_reads_that_is_none_is_told(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that says how much one read takes may say a number of bytes; else the error says what it may be."""
+    monkeypatch.setenv("CLOISTER_LANE_READ_BYTES", said)
+    with pytest.raises(ValueError, match=r"CLOISTER_LANE_READ_BYTES is .* from 1 to 65536, .* leave it out"):
+        frame_lane._read_bytes()
+
+
+@pytest.mark.parametrize(("said", "size"), [("", 65_536), ("1", 1), ("65536", 65_536)])
+def test_a_size_of_reads_is_taken(said: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number of bytes is taken as it is; an empty variable counts as not set."""
+    monkeypatch.setenv("CLOISTER_LANE_READ_BYTES", said)
+    assert frame_lane._read_bytes() == size

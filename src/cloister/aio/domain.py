@@ -50,6 +50,9 @@ class Domain(DomainBase):
 
     The calls of a loop run side by side, on threads of the domain; one that must come after another awaits it.
     Cancelling a task, or a future, stops the call over there as well.
+
+    A call raises what its code raises, MarshalError where a value can't travel, CallTimeout, DeadlockDetected, and the
+    errors of the domain: StartFailed, DomainUnloaded, DomainCrashed.
     """
 
     def _begin(self, name: str, options: Options) -> Life:
@@ -164,6 +167,9 @@ class Domain(DomainBase):
         in its place. Nothing is sent before the first item is asked for; closing the iterator cancels what is on its
         way. `progress(done, total)` is called on the loop whenever a chunk has come back; `total` is None where an
         iterable has no length.
+
+        Raises TypeError and ValueError for a `chunksize` or `buffersize` that is no whole number from 1 up, and
+        TypeError for what can't be iterated.
         """
         return map_chunks(
             self._life,
@@ -263,9 +269,11 @@ class Domain(DomainBase):
     async def unload(self) -> None:
         """End the domain: ask it, wait `stop_timeout`, dump its stacks, kill its whole tree. Bounded in time.
 
-        Calls that run end with DomainUnloaded. Raises DomainUnloaded where it was unloaded before, and CannotUnload
-        where the kernel can't end it. A domain that has crashed is unloaded in silence. Where the task is cancelled
-        meanwhile, the domain ends all the same.
+        Calls that run end with DomainUnloaded. A domain that has crashed is unloaded in silence. Where the task is
+        cancelled meanwhile, the domain ends all the same.
+
+        Raises DomainUnloaded where it has been unloaded before, and CannotUnload where the kernel can't end it or, at
+        the levels ``thread`` and ``interpreter``, its code goes on after `stop_timeout`; then it may be called again.
         """
         if self._life.foreign:
             raise self._life.error()

@@ -42,6 +42,9 @@ class Domain(DomainBase):
     domain that nobody holds any more, not even through a proxy, gives a ResourceWarning and is unloaded.
 
     All arguments of a call belong to what is called; options are given on a view, with `with_options`.
+
+    A call raises what its code raises, MarshalError where a value can't travel, CallTimeout, DeadlockDetected, and the
+    errors of the domain: StartFailed, DomainUnloaded, DomainCrashed.
     """
 
     # -- code and objects --------------------------------------------------------------------------------------------
@@ -152,6 +155,9 @@ class Domain(DomainBase):
         its place, and the rest is cancelled, as it is when the results are closed or forgotten.
         `progress(done, total)` is called on the thread that iterates whenever a chunk has come back; `total` is None
         where an iterable has no length.
+
+        Raises TypeError and ValueError for a `chunksize` or `buffersize` that is no whole number from 1 up, and
+        TypeError for what can't be iterated.
         """
         plain = targets.to_plain(target, self._version())
         peer, limit, kill_after = self._life.peer, self._timeout, self._kill_after
@@ -260,8 +266,10 @@ class Domain(DomainBase):
     def unload(self) -> None:
         """End the domain: ask it, wait `stop_timeout`, dump its stacks, kill its whole tree. Bounded in time.
 
-        Calls that run end with DomainUnloaded. Raises DomainUnloaded where it was unloaded before, and CannotUnload
-        where the kernel can't end it. A domain that has crashed is unloaded in silence.
+        Calls that run end with DomainUnloaded. A domain that has crashed is unloaded in silence.
+
+        Raises DomainUnloaded where it has been unloaded before, and CannotUnload where the kernel can't end it or, at
+        the levels ``thread`` and ``interpreter``, its code goes on after `stop_timeout`; then it may be called again.
         """
         if self._life.foreign:
             raise self._life.error()

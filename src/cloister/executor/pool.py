@@ -14,6 +14,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cloister.calling import seconds_from_0
+from cloister.domain.known import AS_BEFORE
 from cloister.domain.mapping import Chunks, Progress
 from cloister.domain.options import Options
 from cloister.domain.setup import Setup, Watchdog
@@ -209,18 +210,22 @@ class DomainPoolExecutor(Executor):
             timeout=timeout,
         ).start()
 
-    def with_options(self, *, timeout: float | None = None, idempotent: bool = False) -> DomainPoolExecutor:
-        """A view of the same pool whose tasks have options.
+    def with_options(self, *, timeout: float | None = AS_BEFORE, idempotent: bool = AS_BEFORE) -> DomainPoolExecutor:
+        """A view of the same pool whose tasks have options; what is not given is as in this one.
 
-        `timeout` is the seconds that each task may run, None for no limit. `idempotent` says that it does no harm to
-        run an item of a `map` again.
+        `timeout` is the seconds that each task may run, at first the `task_timeout` of the pool, None for no limit.
+        `idempotent` says that it does no harm to run an item of a `map` again, at first False.
+        Raises TypeError and ValueError for what is no number of seconds from 0 up.
         """
-        if timeout is not None:
-            seconds_from_0("a time-out", timeout)
         view = object.__new__(DomainPoolExecutor)
         view.__dict__.update(self.__dict__)
         view._origin = self._origin or self
-        view._timeout, view._idempotent = timeout, idempotent
+        if timeout is not AS_BEFORE:
+            if timeout is not None:
+                seconds_from_0("a time-out", timeout)
+            view._timeout = timeout
+        if idempotent is not AS_BEFORE:
+            view._idempotent = idempotent
         return view
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -37,13 +37,26 @@ if TYPE_CHECKING:
 
 __all__ = ["READ_BYTES", "FrameLane", "LaneClosed", "TimeUp"]
 
-READ_BYTES = int(os.environ.get("CLOISTER_LANE_READ_BYTES", "65536"))
-"""How much one read takes at most. Tests set the variable to 1, so that a lane delivers one byte at a time."""
 GATE_S: Final = 1.0
 """How long the end of a lane waits for another thread that is at it, which takes microseconds."""
 SHORT_READ_BYTES: Final = 479
 """How much a read takes while messages are short. Python has blocks of 512 bytes, with the head of a bytes object, at
 hand; for a larger one it asks the C library and gives most of it back, which takes a tenth of a call."""
+MOST_READ_BYTES: Final = 65_536
+
+
+def _read_bytes() -> int:
+    said = os.environ.get("CLOISTER_LANE_READ_BYTES") or str(MOST_READ_BYTES)
+    if not (said.isdecimal() and len(said) <= 5 and 1 <= int(said) <= MOST_READ_BYTES):
+        raise ValueError(
+            f"the environment variable CLOISTER_LANE_READ_BYTES is {said!r}: it is a number of bytes from 1 to "
+            f"{MOST_READ_BYTES}, and there for tests; leave it out"
+        )
+    return int(said)
+
+
+READ_BYTES = _read_bytes()
+"""How much one read takes at most. Tests set the variable to 1, so that a lane delivers one byte at a time."""
 
 _write, _read = os.write, os.read
 """Names of this module, because a look-up less counts on the way of each call."""
