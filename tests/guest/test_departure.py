@@ -95,6 +95,44 @@ def test_an_end_that_something_waits_for_is_not_hurried(domain: Domain, tmp_path
     assert trace.exists()
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class Meta(type):\n __hash__ = None\nclass It(metaclass=Meta): pass\nit = It()",
+        "from cloister.guest import departure\ndef fail():\n raise MemoryError\ndeparture.gc.get_objects = fail",
+        "from cloister.guest import departure\ndef fail():\n raise MemoryError\ndeparture._is_nothing_left = fail",
+    ],
+    ids=["class without a hash", "no memory for the objects", "no memory to look"],
+)
+def test_what_can_not_be_looked_at_does_not_keep_a_guest_from_its_end(domain: Domain, code: str) -> None:
+    """The look whether anything is left ends in an orderly stop, whatever it meets: nothing is killed."""
+    domain.exec(code)
+    domain.unload()
+    assert domain.report is not None
+    assert domain.report.reason is cloister.Reason.UNLOADED
+
+
+@pytest.mark.parametrize("where", ["before", "in place of that of logging"])
+def test_exit_hooks_from_before_the_imports_run(make: Make, template: bool, tmp_path: Path, where: str) -> None:
+    """An exit hook that the start of Python itself has registered (`sitecustomize`, a `.pth` file) runs in a guest, and
+    so does one that stands where the one of `logging` was."""
+    if template and not TEMPLATES:
+        pytest.skip("no templates here")
+    trace, early = tmp_path / "trace", where == "before"
+    hook = f"import atexit\ndef done():\n open({str(trace)!r}, 'w').close()\natexit.register(done)"
+    (tmp_path / "sitecustomize.py").write_text(hook if early else "")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    setup = Setup(path=[MODULES], extra_env={"PYTHONPATH": path}, template=template)
+    assert cloister.warm_up(setup, 30) or not template
+    domain = make(setup=setup)
+    domain.wait_ready()
+    if not early:
+        domain.exec("import atexit, logging\natexit.unregister(logging.shutdown)")
+        domain.exec(hook)
+    domain.unload()
+    assert trace.exists()
+
+
 def test_an_end_that_nothing_waits_for_is_not_held_up(domain: Domain, template: bool, tmp_path: Path) -> None:
     """A forked guest with nothing to do ends without the steps of an orderly end; one that was started by exec takes
     them, because of the hooks of its libraries."""

@@ -351,13 +351,25 @@ class Control:
 
     def _halt(self) -> None:
         """End the domain now. The control thread, or the one on which the last handlers have run."""
-        if self._notices.serves and not (self._main.past_stop or self._main.has_loop) and self._peer.rests():
-            self.vanishes()
+        try:
+            if self._notices.serves and not (self._main.past_stop or self._main.has_loop) and self._peer.rests():
+                self.vanishes()
+        except BaseException:
+            pass  # the steps of an orderly end do without
         self._main.stopping = self._peer.stopping = True
-        self._wanted.end()
-        self._notices.stop()
-        self._stop()
+        for step in (self._wanted.end, self._notices.stop, self._stop):
+            try:
+                step()
+            except BaseException as error:
+                self._unheard("stop", error)
         self._interrupt_main()
+
+    def _unheard(self, where: str, error: BaseException) -> None:
+        """Tell of an exception; where that can't be, nobody is told."""
+        try:
+            self._peer.report(where, error)
+        except BaseException:
+            pass
 
     def interrupt_again(self) -> None:
         """The call of this thread was told to stop, and a finalizer has swallowed that. Any thread but the main one."""

@@ -31,12 +31,12 @@ from typing import Any, NoReturn
 
 from cloister.guest.logs import ForwardingHandler
 
-__all__ = ["has_children", "leave", "note_files", "note_hooks", "vanish"]
+__all__ = ["has_children", "leave", "note_files", "vanish"]
 
 _noted: list[weakref.ref[Any]] = []
 """Files that were open when the collector was told to look at nothing that is there."""
-_hooks = -1
-"""How many exit hooks there are before anything of the user's was imported; all of them are known to `vanish`."""
+_HOOK = logging.shutdown
+"""The exit hook that is always there."""
 _ALL_KINDS = 0x40000000
 """__WALL of linux/wait.h: children that tell of their end by another signal than SIGCHLD, too."""
 
@@ -73,24 +73,47 @@ def vanish() -> None:
 def _is_nothing_left() -> bool:
     """Whether there is no exit hook, no thread to wait for, and no file to write out, but those of Python itself.
 
-    Its one hook flushes the handlers of `logging`: ours, and the one that writes to stderr at once.
+    Its one hook flushes the handlers of `logging`: ours, and the one that writes to stderr at once. Where there is no
+    memory to look, or what is there can't be asked, something may be left.
     """
-    if atexit._ncallbacks() != _hooks or threading._threading_atexits:  # type: ignore[attr-defined]  # no public names
-        return False
-    if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__:
-        return False  # that may be code of the user's
-    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
-        return False
-    if any(found() is not None for found in _noted):
-        return False
-    if any(finalizer.atexit for finalizer in weakref.finalize._registry.values()):  # type: ignore[attr-defined]  # likewise
-        return False
-    for known in logging._handlerList:  # type: ignore[attr-defined]  # likewise
-        handler = known()
-        if handler is not None and handler is not logging.lastResort and type(handler) is not ForwardingHandler:
+    try:
+        if atexit._ncallbacks() != 1 or threading._threading_atexits:  # type: ignore[attr-defined]  # no public names
             return False
-    # One of each type: there are many objects, and few types.
-    return not any(issubclass(kind, _FILES) for kind in set(map(type, gc.get_objects())))
+        if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__:
+            return False  # that may be code of the user's
+        if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+            return False
+        if any(found() is not None for found in _noted):
+            return False
+        for known in logging._handlerList:  # type: ignore[attr-defined]  # likewise
+            handler = known()
+            if handler is not None and handler is not logging.lastResort and type(handler) is not ForwardingHandler:
+                return False
+        # One of each type: there are many objects, and few types. By identity: a metaclass may have a hash of its own.
+        kinds = [*map(type, gc.get_objects())]
+        if any(issubclass(kind, _FILES) for kind in dict(zip(map(id, kinds), kinds, strict=True)).values()):
+            return False
+        return _is_hook_alone()
+    except BaseException:
+        return False
+
+
+def _is_hook_alone() -> bool:
+    """Whether the only exit hook is that of `logging`, and not another one in its place."""
+    look = _Look()
+    atexit.unregister(look)  # type: ignore[arg-type]  # which is equal to none of them: each is shown to it
+    return len(look.hooks) == 1 and look.hooks[0] is _HOOK
+
+
+class _Look:
+    """What is compared with all exit hooks, and notes them."""
+
+    def __init__(self) -> None:
+        self.hooks: list[object] = []
+
+    def __eq__(self, other: object) -> bool:
+        self.hooks.append(other)
+        return False
 
 
 def has_children() -> bool:
@@ -104,12 +127,6 @@ def has_children() -> bool:
     except OSError:
         pass
     return True
-
-
-def note_hooks() -> None:
-    """Note which exit hooks are there before anything of the user's is imported."""
-    global _hooks
-    _hooks = atexit._ncallbacks()
 
 
 def _do(step: Callable[[], object]) -> None:

@@ -138,7 +138,6 @@ class _Template:
         local.enter(local.Place("", -1))
         self._idle_s = order["idle_s"]
         before = list(sys.path)
-        departure.note_hooks()
         try:
             boot.use_utf8()
             for fd in (1, 2):
