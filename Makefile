@@ -18,8 +18,11 @@ environment:     ## make or refresh .venv
 demo: environment  ## read good, damaged and hostile files, each kind in its own domain; DEMO="--report demo.html"
 	@$(VENV_PYTHON) -m cloister demo $(DEMO)
 
-test:            ## run the suite: programs on this Python, the library on each supported one, with coverage
+test:            ## run each test of the suite once: programs on this Python, the library on the newest one, with coverage
 	@$(PYTHON) tools/run_tests.py
+
+test-pythons:    ## run the core of the suite on the Pythons that `make test` has left out
+	@$(PYTHON) tools/run_tests.py --others
 
 check: environment  ## lint, format, types for three platforms, layers, documents
 	@$(VENV_PYTHON) tools/run_checks.py

@@ -122,3 +122,14 @@ def test_the_wheel_holds_the_package_and_its_papers(tmp_path: Path) -> None:
     assert modules - names == set()
     assert "cloister/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_each_target_of_the_makefile_does_something() -> None:
+    """What .PHONY and CI name has a rule: make is content without."""
+    makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony
+    run = re.search(r"^make (.*)$", (CHECKOUT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert run
+    rules = set(re.findall(r"^([a-z-]+):.*\n\t", makefile, re.MULTILINE))
+    assert {*phony[1].split(), *run[1].split()} == rules
