@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from cloister.objects import commons
 from cloister.objects.exchange import root_under
 from cloister.pipes import pieces
+from cloister.wire.arrays import why_no_numpy
 from cloister.wire.limits import LASTING_BYTES
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _numpy() -> Any:
     try:
         return import_module("numpy")
     except ImportError as error:
-        raise ImportError("cloister.arrays needs numpy, which is not installed here: pip install numpy") from error
+        raise ImportError(f"cloister.arrays needs numpy, {why_no_numpy(error)}") from error
 
 
 def _fixed(dtype: Any) -> Any:

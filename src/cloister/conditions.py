@@ -24,21 +24,28 @@ class Condition(threading.Condition):
     __exit__: Any = property(attrgetter("_lock.__exit__"))
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until somebody notifies; False where that takes longer than `timeout` seconds. The lock is held."""
+        """Wait until somebody notifies; False where that takes longer than `timeout` seconds. The lock is held.
+
+        Whoever has left, by Ctrl-C too, is not told any more: `notify` goes to one that waits. A thread that was told
+        may be interrupted before it returns, or its time may be up that moment. Then the `notify` was its own, and
+        nobody else hears of it, as in `threading`; so whoever needs that one goes on tells all.
+        """
         inside: Any = self  # what the standard library keeps to itself
         if not inside._is_owned():
             raise RuntimeError("cannot wait on un-acquired lock")
         waiter = threading.Lock()
         waiter.acquire()
-        inside._waiters.append(waiter)
         saved: list[Any] = []
         told = False
         try:
+            inside._waiters.append(waiter)
             saved.extend(starmap(inside._release_save, ((),)))  # given back and noted in one step
             told = waiter.acquire(True, -1 if timeout is None else max(0.0, timeout))
         finally:
-            if saved:
-                inside._acquire_restore(saved[0])
-            if not told and waiter in inside._waiters:
-                inside._waiters.remove(waiter)
+            try:
+                if saved:
+                    inside._acquire_restore(saved[0])
+            finally:  # Ctrl-C may come as soon as the lock is taken
+                if not told and waiter in inside._waiters:
+                    inside._waiters.remove(waiter)
         return told

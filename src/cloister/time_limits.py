@@ -2,77 +2,102 @@
 
 A task is not told of a time limit around it; only its loop is. So it is looked for among the timers of the loops:
 `asyncio.timeout` and `wait_for`, ``loop.call_later(t, task.cancel)``, and what else keeps the task that it ends as they
-do; and among the cancel scopes of anyio. uvloop does not show its timers: there all objects of the program are gone
-through that refer to the task. That another task may cancel it, or may fail in the same group, is not seen.
+do; and among the cancel scopes of anyio. uvloop does not show its timers, but it refers to them, and they to what they
+call. That another task may cancel it, or may fail in the same group, is not seen.
 
-Any thread may look.
+Any thread may look. It is done under a lock that others need, and on the thread that serves all domains; so no more
+than `MOST` timers are looked at, which takes some milliseconds. Where there are more, or a loop is of a kind that
+nobody here knows, the answer is that there may be a limit.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-import time
-import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, Final
 
-__all__ = ["may_end"]
+__all__ = ["MOST", "may_end"]
 
-PAUSE_S: Final = 0.05
-SHARE: Final = 50
-"""How soon is looked again: after so long, or so many times as long as it took the processor."""
-
-_next_look = 0.0
+MOST: Final = 10_000
+"""Tasks, futures and timers."""
 
 
-def may_end(awaited: Callable[[], Iterable[Any]]) -> bool:
+class _UnseenError(Exception):
+    """Not all timers can be looked at."""
+
+
+def may_end(awaited: Callable[[], Iterable[Any]]) -> tuple[bool, int]:
     """Whether a time limit may end one of these tasks and futures; the function names them.
 
-    Looking costs some milliseconds. So it is not done often, whatever guests say: meanwhile the answer is that it may
-    be so, and whoever asks comes again.
+    Returns also at how many tasks, futures and timers was looked: each costs about 1 µs.
     """
-    global _next_look
-    if time.monotonic() < _next_look:
-        return True
-    begun = time.thread_time()
+    look = _Look()
     try:
         each = list(awaited())
-        return any(map(_is_waited_for, each)) or any(map(_is_in_a_scope, each)) or _has_limit(each)
-    except RuntimeError:  # not all tasks were seen
-        return True
-    finally:
-        _next_look = time.monotonic() + max(PAUSE_S, SHARE * (time.thread_time() - begun))
+        look.seen += len(each)
+        found = any(map(_is_waited_for, each)) or any(map(_is_in_a_scope, each)) or look.has_limit(each)
+    except (RuntimeError, _UnseenError):  # the former where tasks, or timers, came and went
+        found = True
+    return found, look.seen
 
 
-def _has_limit(awaited: list[Any]) -> bool:
-    seen: set[Any] = set()
-    while awaited:
-        seen.update(awaited)
-        if _is_timed(awaited):
-            return True
-        awaited = [task for each in awaited for task in _parents(each) if task not in seen]
-    return False
+class _Look:
+    """One look: at each loop once."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self._loops: set[Any] = set()
+        self._aims: set[int] = set()
+        """What the timers of these loops may end, by identity."""
+
+    def has_limit(self, awaited: list[Any]) -> bool:
+        """Whether a timer ends one of these, or the task that has made the group of one. Raises _UnseenError."""
+        seen: set[Any] = set()
+        while awaited:
+            seen.update(awaited)
+            for loop in {each.get_loop() for each in awaited if hasattr(each, "get_loop")} - self._loops:
+                self._look_at(loop)
+            if not self._aims.isdisjoint(map(id, awaited)):
+                return True
+            awaited = [task for each in awaited for task in _parents(each) if task not in seen]
+            self.seen += len(awaited)
+        return False
+
+    def _look_at(self, loop: Any) -> None:
+        self._loops.add(loop)
+        timers = _timers(loop)
+        self.seen += sum(map(len, timers))
+        if self.seen > MOST:
+            raise _UnseenError
+        for handle in [handle for some in timers for handle in some]:
+            if not handle.cancelled():
+                self._aims.update(map(id, _aims(handle)))
 
 
-def _is_timed(awaited: list[Any]) -> bool:
-    loops = {each.get_loop() for each in awaited if hasattr(each, "get_loop")}
-    timers = [getattr(loop, "_scheduled", None) for loop in loops]
-    if any(each is None for each in timers):
-        return any(map(_is_limit, gc.get_referrers(*awaited)))
-    wanted = {id(each) for each in awaited}
-    handles = [handle for each in timers for handle in list(each or ())]
-    return any(not handle.cancelled() and not wanted.isdisjoint(map(id, _aims(handle))) for handle in handles)
+def _timers(loop: Any) -> list[Collection[Any]]:
+    """Where a loop keeps its timers. Raises _UnseenError where nobody knows."""
+    scheduled = getattr(loop, "_scheduled", None)
+    if scheduled is not None:
+        return [scheduled]
+    timer: Any = getattr(sys.modules.get("uvloop.loop"), "TimerHandle", None)
+    if timer is None or not type(loop).__module__.startswith("uvloop"):
+        raise _UnseenError
+    return [held for held in gc.get_referents(loop) if type(held) is set and isinstance(next(iter(held), None), timer)]
 
 
 def _aims(handle: Any) -> Iterable[Any]:
     """What a timer may end."""
-    called, args = handle._callback, list(handle._args or ())
-    while isinstance(called, partial):
-        args += called.args
-        called = called.func
-    args += [getattr(each, "__self__", None) for each in (called, *args)]
+    if hasattr(handle, "_callback"):
+        args = [handle._callback, *(handle._args or ())]
+    else:  # one of uvloop refers to what it calls, and to the arguments in a tuple
+        args = gc.get_referents(handle)
+        args += [each for some in args if type(some) is tuple for each in some]
+    for each in args:
+        if isinstance(each, partial):
+            args += [each.func, *each.args]
+    args += [getattr(each, "__self__", None) for each in args]
     return [*args, *(getattr(each, "_task", None) for each in args)]
 
 
@@ -100,13 +125,3 @@ def _is_in_a_scope(task: Any) -> bool:
             return True
         scope = scope._parent_scope
     return False
-
-
-def _is_limit(owner: Any) -> bool:
-    """Whether what refers to a task or a future is a time limit that is set, or its `cancel` that somebody keeps."""
-    if isinstance(owner, types.BuiltinMethodType | types.MethodType):
-        return owner.__name__ == "cancel"
-    if type(owner) is dict:
-        return "_timeout_handler" in owner and owner.get("_when") is not None
-    timeouts: Any = sys.modules.get("asyncio.timeouts")
-    return timeouts is not None and isinstance(owner, timeouts.Timeout) and owner.when() is not None

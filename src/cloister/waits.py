@@ -80,6 +80,9 @@ class FarWait(Resource):
 ASKING: Final = 5
 """What a question costs, if it costs one to look at a strand."""
 
+LOOKED: Final = 4
+"""At how many timers and tasks is looked in the time for one strand."""
+
 Chain = list[tuple[Hashable, Resource]]
 Questions = list[tuple[FarWait, int]]
 
@@ -107,6 +110,8 @@ _suspected: dict[Hashable, int] = {}
 """The question of each strand with whose wait a circle closed."""
 _questions = itertools.count(1)
 _callers: Callable[[Iterable[Hashable]], Iterable[Any]] | None = None
+_may_end: Callable[[Callable[[], Iterable[Any]]], tuple[bool, int]] | None = None
+"""As `time_limits.may_end`; None where nobody has said what coroutines await."""
 
 
 def coroutines(
@@ -118,6 +123,7 @@ def coroutines(
     that wait for what these strands do, and may have a time limit that only their loop knows of.
     """
     global _callers
+    _load_time_limits()
     _graph.asleep, _callers = asleep, callers
 
 
@@ -231,7 +237,17 @@ def _look_at_threads() -> None:
     if _graph.thread is None:
         from cloister import awaited
 
+        _load_time_limits()
         _graph.thread = awaited.thread_asleep
+
+
+def _load_time_limits() -> None:
+    """From now on ask for the time limits of what coroutines await. Not under the lock either."""
+    global _may_end
+    if _may_end is None:
+        from cloister import time_limits
+
+        _may_end = time_limits.may_end
 
 
 def leave_afar(wait: FarWait) -> None:
@@ -304,14 +320,18 @@ def _futures(chain: Chain) -> frozenset[Hashable]:
 
 
 def _has_limit(chain: Chain) -> bool:
-    """Whether a coroutine of a circle has a time limit that only its loop knows of. Looking costs some milliseconds."""
-    futures = _futures(chain)
-    if not futures:
-        return False
-    from cloister import time_limits
+    """Whether a coroutine of a circle has a time limit that only its loop knows of. The lock is held.
 
+    To look takes some milliseconds at most. It counts as steps: a guest that lets this process look often is heard
+    less, and nobody else is.
+    """
+    futures = _futures(chain)
+    if not futures or _may_end is None:
+        return False
     above = (lambda: ()) if _callers is None else partial(_callers, [strand for strand, _ in chain])
-    return time_limits.may_end(lambda: [*futures, *above()])
+    found, looked = _may_end(lambda: [*futures, *above()])
+    _graph.steps += looked // LOOKED + 1
+    return found
 
 
 def _ask(questions: Questions) -> None:

@@ -128,6 +128,24 @@ def test_advice_is_given_for_what_is_used_up_only() -> None:
     assert shortage.advice(RuntimeError("something else"), 3) == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory is locked")
+def test_limit_of_locked_memory_is_named_where_memory_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that locks its memory gets no thread where that limit is reached, and the system says EAGAIN too."""
+    import resource
+
+    used_up = BlockingIOError(11, "Resource temporarily unavailable")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (8192 * 1024, 8192 * 1024))
+    said = shortage._said
+    assert "MEMLOCK" not in shortage.advice(used_up, 3)
+    status = "Name:\tx\nVmLck:\t    8100 kB\nVmPin:\t       0 kB\n"
+    monkeypatch.setattr(shortage, "_said", lambda path: status if path.endswith("/status") else said(path))
+    words = "RLIMIT_MEMLOCK, ulimit -l: 8,192 KiB, of which this process has locked 8,100"
+    assert words in shortage.advice(used_up, 3)
+    assert words in shortage.advice(RuntimeError("can't start new thread"), 3)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert "MEMLOCK" not in shortage.advice(used_up, 3)
+
+
 def used_up(prepare: str) -> list[str]:
     """Start domains until something is used up; return why two were refused, after the others have served."""
     done = subprocess.run(

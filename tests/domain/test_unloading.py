@@ -18,6 +18,7 @@ from cloister.domain.domain import Domain
 from cloister.domain.farewell import Farewell
 from cloister.errors import DomainCrashed, DomainUnloaded
 from cloister.report import Reason
+from cloister.wire import packing
 from tests.domain.journal import MODULES, Journal, is_running
 from tests.patience import wait_until
 
@@ -441,3 +442,42 @@ def test_guest_hears_of_its_own_exceptions_beside_its_host(make: Make, journal: 
     journal.wait_for(events.UnhandledException)
     domain.unload()
     assert len(journal.of(events.UnhandledException)) == 1
+
+
+# -- without memory --------------------------------------------------------------------------------------------------
+
+
+def no_memory(*_: object, **__: object) -> None:
+    """What happens to whoever wants some."""
+    raise MemoryError
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_domain_that_cannot_be_asked_is_killed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, handled: bool
+) -> None:
+    """Where there is no memory for the message that it is to end, unloading it kills it: who needs room gets it."""
+    domain = make(on={events.Unloading: lambda event: None} if handled else {})
+    assert domain.call("operator:neg", 1) == -1
+    with monkeypatch.context() as patched:
+        patched.setattr(packing, "_default", packing.default_packing()._replace(packer=no_memory))
+        domain.unload()
+    report = domain.report
+    assert report is not None
+    assert report.reason is Reason.STOP_TIMEOUT
+    assert "could not be asked to end: MemoryError" in report.detail
+    assert not is_running(report.pid)
+    with pytest.raises(DomainUnloaded):
+        domain.call("operator:neg", 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="where a domain is a group of processes")
+def test_domain_is_killed_whose_descendants_cannot_be_counted(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped for that, and must not stay so."""
+    domain = make()
+    domain.wait_ready()
+    monkeypatch.setattr("cloister.levels.process_posix.descendants", no_memory)
+    domain.kill()
+    assert domain.report is not None
+    assert domain.report.reason is Reason.KILLED
+    assert not is_running(domain.report.pid)

@@ -17,6 +17,7 @@ from cloister.objects import buffers, commons
 from cloister.objects.exchange import root_under
 from cloister.pipes import segments
 from cloister.report import Reason
+from cloister.wire.values import Codec
 from tests.patience import wait_until
 
 np = pytest.importorskip("numpy")
@@ -101,6 +102,27 @@ def test_without_numpy_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
         arrays.empty(5)
     with pytest.raises(ImportError, match="pip install numpy"):
         arrays.share([1.0])
+
+
+def test_numpy_that_cannot_be_loaded_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sub-interpreter it is installed and can't be loaded: the error says that, and where it can."""
+
+    def refuse(name: str) -> None:
+        try:
+            raise ImportError("module numpy._core._multiarray_umath does not support loading in subinterpreters")
+        except ImportError as error:
+            raise ImportError("IMPORTANT: PLEASE READ THIS FOR ADVICE ON HOW TO SOLVE THIS ISSUE!") from error
+
+    monkeypatch.setattr(arrays, "import_module", refuse)
+    with pytest.raises(ImportError, match="does not support loading in subinterpreters") as caught:
+        arrays.empty(5)
+    assert "level 'process'" in str(caught.value)
+    assert "install" not in str(caught.value)
+    monkeypatch.setattr("cloister.wire.arrays.import_module", refuse)
+    sent = Codec().encode(np.arange(3))
+    monkeypatch.delitem(sys.modules, "numpy")
+    with pytest.raises(MarshalError, match="does not support loading in subinterpreters"):
+        Codec(resolve=lambda *_: None).decode(sent)
 
 
 @pytest.mark.parametrize(

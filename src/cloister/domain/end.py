@@ -91,6 +91,8 @@ class End:
         if not life.python:  # nothing of the user's has run in it yet
             life.process.kill()
             return
+        if not life.inside:  # nothing can kill it there
+            life.at(time.monotonic() + life.options.stop_timeout, self._dump_then_kill)
         if GUEST_TELLS:
             pass
         elif watcher.here:
@@ -99,8 +101,6 @@ class End:
             life.process.remember_descendants()
         life.peer.end(life.error, keep=not life.inside)  # what its calls come to is not to be heard any more
         self._say_stop()
-        if not life.inside:  # nothing can kill it there
-            life.at(time.monotonic() + life.options.stop_timeout, self._dump_then_kill)
 
     def _say_stop(self) -> None:
         self._life.speaker.send(Kind.STOP, int(self._life.options.stop_timeout * 1000))
@@ -113,8 +113,8 @@ class End:
             self._say_stop()
 
     def _dump_then_kill(self) -> None:
-        self._life.speaker.dump()
         self._life.at(time.monotonic() + DUMP_S, self._kill)
+        self._life.speaker.dump()
 
     def _kill(self) -> None:
         life = self._life

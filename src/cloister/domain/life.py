@@ -264,9 +264,20 @@ class Life:
         raise self.error()
 
     def stop(self) -> None:
-        """Ask the guest to end; every further step follows by itself. Returns at once; idempotent."""
+        """Ask the guest to end; every further step follows by itself. Returns at once; idempotent.
+
+        A guest that can't be asked, as there is no memory left for that, is killed.
+        """
         if self.foreign or self.process.has_ended():
             return  # its end was first; `End` is on its way
+        try:
+            self._stop()
+        except Exception as error:  # who unloads a domain wants it to be gone, and may do so because memory is short
+            detail = f"it could not be asked to end: {type(error).__name__}: {error}"
+            self.end_for(Reason.STOP_TIMEOUT, detail)
+            self.stops_late(detail)
+
+    def _stop(self) -> None:
         with self._lock:
             if self.state in (State.STOPPING, State.ENDED):
                 return

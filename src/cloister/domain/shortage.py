@@ -73,7 +73,20 @@ def _limits_of_processes() -> list[str]:
     most = _said("/proc/sys/kernel/pid_max").strip()
     if most.isdigit():
         found.append(f"kernel.pid_max: {int(most):,}")
-    return found
+    return found + _limits_of_locked_memory()
+
+
+def _limits_of_locked_memory() -> list[str]:
+    """The limit of a process that locks its memory: the stack of a new thread is locked too, or there is none."""
+    locked = [line.split()[1] for line in _said("/proc/self/status").splitlines() if line.startswith("VmLck:")]
+    if sys.platform == "win32" or not locked or not locked[0].isdigit() or locked[0] == "0":
+        return []
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if limit == resource.RLIM_INFINITY:
+        return []
+    return [f"RLIMIT_MEMLOCK, ulimit -l: {limit // 1024:,} KiB, of which this process has locked {int(locked[0]):,}"]
 
 
 def _least_of_groups() -> tuple[int, str] | None:

@@ -25,7 +25,7 @@ from cloister.objects.marks import Shared
 from cloister.wire.registry import DEFAULT_REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from cloister.guest.host import HostPeer
 
@@ -116,6 +116,7 @@ class Service:
                     return [results, failures]
                 raise StopIteration  # the function itself has raised it, which looks like the end
             except (Interrupted, StopRequested):
+                _close(results)
                 raise
             except BaseException as error:
                 failures[len(results)] = self.peer.describe(error)
@@ -200,7 +201,12 @@ async def _mapped_later(
                     failures[index] = describe(error)
                     results[index] = None
     finally:  # where it was cancelled
-        for _, made in rest:
-            if is_coroutine(made):
-                made.close()
+        _close(made for _, made in rest)
     return [results, failures]
+
+
+def _close(results: Iterable[Any]) -> None:
+    """Close the coroutines that nobody will await, so that they don't complain of it."""
+    for made in results:
+        if is_coroutine(made):
+            made.close()

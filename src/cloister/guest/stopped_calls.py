@@ -34,7 +34,8 @@ class StoppedCalls:
         self._run: list[tuple[int, int, Callable[[], bool]]] = []
         """Lane, number, whether it runs."""
         self._importing: dict[tuple[int, int], float] = {}
-        """Those that could not be stopped where they were, and until when they may import."""
+        """Those that could not be stopped where they were, and until when they may import. Never another dict: any
+        thread may write into it."""
         self._look_again_s = SOON_S
 
     def __bool__(self) -> bool:
@@ -77,12 +78,14 @@ class StoppedCalls:
                 self._run.remove(one)
                 self._importing.pop((lane, number), None)
                 self._over(lane, number)
-            elif (lane, number) in self._importing:
-                self._stop(lane, number, self._importing[lane, number])
+            elif (until := self._importing.get((lane, number))) is not None:
+                self._stop(lane, number, until)
         pause, self._look_again_s = self._look_again_s, min(2 * self._look_again_s, LATER_S)
         return pause
 
     def forget(self, lane: int) -> None:
         """A new lane has this number: what was on the earlier one is over."""
         self._run = [one for one in self._run if one[0] != lane]
-        self._importing = {key: until for key, until in self._importing.items() if key[0] != lane}
+        for key in list(self._importing):  # other threads write into it meanwhile: `stop_again`
+            if key[0] == lane:
+                self._importing.pop(key, None)

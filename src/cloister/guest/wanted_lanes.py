@@ -41,16 +41,24 @@ class WantedLanes:
         """
         ticket, wanted = next(self._tickets), _Thread()
         self._waiting[ticket] = wanted
-        if self._over:  # looked at after that: who ends this looks at it the other way round
-            self.refuse(ticket, self._over)
-        else:
-            self._send(Kind.WANT_LANE, ticket)
-        if not wanted.answered.wait(LANE_TIMEOUT_S):
+        try:
+            if self._over:  # looked at after that: who ends this looks at it the other way round
+                self.refuse(ticket, self._over)
+            else:
+                self._send(Kind.WANT_LANE, ticket)
+            answered = wanted.answered.wait(LANE_TIMEOUT_S)
             self._waiting.pop(ticket, None)
-            raise TimeoutError("the host opened no lane for this thread")
-        if wanted.lane is None:
+        except BaseException:
+            self._waiting.pop(ticket, None)
+            wanted.give_up()
+            raise
+        lane = wanted.take()
+        if lane is not None:  # it may have come this moment
+            return lane
+        if answered:
             raise OSError(wanted.refusal)
-        return wanted.lane
+        wanted.give_up()
+        raise TimeoutError("the host opened no lane for this thread")
 
     def open_shared(self, opened: Callable[[int, LaneEnd], None], refused: Callable[[str], None]) -> None:
         """Ask the host for a shared lane. `opened` gets it, or `refused` why there is none; on the control thread."""
@@ -83,18 +91,38 @@ class WantedLanes:
 
 
 class _Thread:
-    """A thread that waits."""
+    """A thread that waits.
 
-    __slots__ = ("answered", "lane", "refusal")
+    Its lane may come while it gives up: whoever takes it out of here has it, and nobody else.
+    """
+
+    __slots__ = ("_given_up", "_lanes", "answered", "refusal")
 
     def __init__(self) -> None:
         self.answered = threading.Event()
-        self.lane: tuple[int, LaneEnd] | None = None
+        self._lanes: list[tuple[int, LaneEnd]] = []
+        self._given_up = False
         self.refusal = ""
 
     def opened(self, number: int, end: LaneEnd) -> None:
-        self.lane = (number, end)
+        self._lanes.append((number, end))
         self.answered.set()
+        if self._given_up:  # looked at after that, as above
+            self.give_up()
+
+    def take(self) -> tuple[int, LaneEnd] | None:
+        """Its lane, for the one who asks first; None where none has come."""
+        try:
+            return self._lanes.pop()
+        except IndexError:
+            return None
+
+    def give_up(self) -> None:
+        """Nobody waits any more: close what has come, or comes now."""
+        self._given_up = True
+        lane = self.take()
+        if lane is not None:
+            lane[1].close()
 
     def refused(self, text: str) -> None:
         self.refusal = text

@@ -140,13 +140,17 @@ class Process:
 
         Never raises. The guest is stopped first, so that it starts no further children while they are counted.
         """
-        if self.signal(signal.SIGSTOP):
-            self.remember_descendants()
-        with self._lock:
-            if self.reaped is None:
-                self._kill_group(reserved=self._parent is None)
-                self._signal(signal.SIGKILL)
-        self._kill_strays()
+        try:
+            if self.signal(signal.SIGSTOP):
+                self.remember_descendants()
+        except Exception:
+            pass  # without memory or descriptors they can't be counted; it ends all the same
+        finally:
+            with self._lock:
+                if self.reaped is None:
+                    self._kill_group(reserved=self._parent is None)
+                    self._signal(signal.SIGKILL)
+            self._kill_strays()
 
     def _kill_strays(self) -> None:
         strays, self._strays = self._strays, []

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cloister.wire.decoding import Decoding
     from cloister.wire.encoding import Encoding
 
-__all__ = ["MARKER_READERS", "write_copied", "writer_of"]
+__all__ = ["MARKER_READERS", "why_no_numpy", "write_copied", "writer_of"]
 
 _KINDS: Final = frozenset("biufcmMSUV")
 _TEXT_CHARS: Final = frozenset("0123456789[]abcdefghijklmnopqrstuvwxyzYMWDh")
@@ -46,6 +46,17 @@ _EMPTY_ITEMS: Final = 1 << 16
 """Items without a size (``V0``) cost nothing to send, and could be as many as a number can say."""
 
 
+def why_no_numpy(error: ImportError) -> str:
+    """Why numpy could not be imported, and what to do: the end of a sentence."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "numpy":
+        return "which is not installed here: pip install numpy"
+    first: BaseException = error  # numpy says a page of advice, and keeps what has happened behind it
+    while (earlier := first.__cause__ or first.__context__) is not None:
+        first = earlier
+    words = f"which can't be imported here: {str(first).strip()}"
+    return f"{words}. A domain of the level 'process' can" if "subinterpreter" in words else words
+
+
 def _numpy(decoding: Decoding) -> Any:
     """Give numpy to a receiver. Raises `MarshalError` where it was not imported and may not be."""
     numpy = sys.modules.get("numpy")
@@ -53,7 +64,9 @@ def _numpy(decoding: Decoding) -> Any:
         try:
             numpy = import_module("numpy")
         except ImportError as error:
-            raise MarshalError("a numpy array arrived; install numpy where it is received, or send tolist()") from error
+            raise MarshalError(
+                f"a numpy array arrived; where it is received numpy is needed, {why_no_numpy(error)}. Or send tolist()"
+            ) from error
     if numpy is None:
         raise MarshalError("a numpy array arrived, and numpy is not imported here. Import numpy before the call")
     return numpy
