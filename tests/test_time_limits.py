@@ -16,6 +16,8 @@ try:
     import uvloop
 except ImportError:  # it is not there for every Python
     uvloop = None  # type: ignore[assignment]  # it is asked for before use
+else:
+    uvloop.new_event_loop().close()  # the first one makes a pipe for signals, which the process keeps
 
 LOOPS = [
     asyncio.new_event_loop,
