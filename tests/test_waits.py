@@ -20,6 +20,7 @@ def nothing_left() -> Iterator[None]:
     assert not waits._graph.afar
     assert not waits._suspicions
     assert not list(waits._graph.waiting())
+    assert not waits._graph.loose
 
 
 class Told:
@@ -108,6 +109,53 @@ def test_wait_of_this_process_closes_a_circle() -> None:
         assert not outside.questions
     waits.release(resource, 2)
     outside.over()
+
+
+def test_strand_is_loose_only_where_it_is() -> None:
+    """A coroutine that awaits something here makes a strand uncertain where its process has that strand, until it is
+    over; one that names the strand of another process changes nothing."""
+
+    def has(strand: object) -> bool:
+        return True
+
+    def lies(strand: object) -> bool:
+        return False
+
+    waits.loosen(1, has)
+    waits.loosen(1, lies)
+    waits.loosen(1, lies)
+    first, second = Told(1, 2), Told(2, 1)
+    assert not first.questions
+    waits.tighten(1, has)
+    waits.tighten(1, has)
+    second.over()
+    second = Told(2, 1)
+    first.confirm()
+    second.confirm()
+    assert second.refused
+    first.over()
+    waits.tighten(1, lies)
+    waits.tighten(1, lies)
+
+
+def test_looking_for_time_limits_is_paid_by_who_has_it_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a guest's answer has cost counts the timers that were looked at; another circle is looked at as well."""
+    looked: list[int] = []
+
+    def may_end(awaited: object) -> tuple[bool, int]:
+        looked.append(1)
+        return len(looked) == 1, 4000
+
+    monkeypatch.setattr(waits, "_may_end", may_end)
+    monkeypatch.setattr(waits, "_callers", None)
+    asleep = {2: waits.Asleep("it awaits", [1], ["a"]), 4: waits.Asleep("it awaits", [3], ["b"])}
+    monkeypatch.setattr(waits._graph, "asleep", asleep.get)
+    first, second = Told(1, 2), Told(3, 4)
+    assert waits.confirm(first.wait, first.questions[-1]) > 1000
+    assert not first.refused
+    assert waits.confirm(second.wait, second.questions[-1]) > 1000
+    assert second.refused
+    first.over()
 
 
 class Model:

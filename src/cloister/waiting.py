@@ -21,11 +21,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
-__all__ = ["Asleep", "Resource", "WaitGraph"]
+__all__ = ["Asleep", "Has", "Resource", "WaitGraph"]
 
 MAX_DOUBTFUL = 100
 """How many strands a chain with doubtful waits may have. Others say what is in it, so looking along it must have an
 end."""
+
+
+Has = Callable[[Hashable], bool]
+"""Whether another process has a strand."""
 
 
 class Resource:
@@ -72,8 +76,9 @@ class WaitGraph:
         """What each strand waits for, and whether that has an end by itself."""
         self.afar: dict[Hashable, Resource] = {}
         """What strands wait for in other processes, without an end."""
-        self.loose: Counter[Hashable] = Counter()
-        """The strands of which coroutines in other processes await something here: nobody knows what else they do."""
+        self.loose: dict[Hashable, Counter[Has]] = {}
+        """The strands for which coroutines in other processes say that they await something here, and who says whether
+        it is a strand of that process: nobody knows what else they do."""
         self.steps = 0
         """At how many strands was looked so far; what coroutines await counts too."""
         self.asleep: Callable[[Hashable], Resource | None] | None = None
@@ -159,7 +164,7 @@ class WaitGraph:
         The coroutines of a strand may have left a thread of its own to wait, and go on. A loose one may do so over
         there; what it calls is told all the same where it would wait for nobody but itself.
         """
-        if len(chain) > 1 and any(strand in self.loose for strand, _ in chain):
+        if len(chain) > 1 and any(has(strand) for strand, _ in chain for has in list(self.loose.get(strand, ()))):
             return False
         asleep = self.asleep
         return asleep is None or all(type(what) is Asleep or asleep(strand) is None for strand, what in chain)

@@ -22,13 +22,14 @@ import contextlib
 import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
 from cloister import calling
 from cloister.errors import DeadlockDetected
-from cloister.waiting import Asleep, Resource, WaitGraph
+from cloister.waiting import Asleep, Has, Resource, WaitGraph
 
 __all__ = [
     "Asleep",
@@ -217,18 +218,25 @@ def look(strand: int) -> str:
     return words
 
 
-def loosen(strand: int) -> None:
-    """A coroutine of another process begins to await something here, for this strand. Until `tighten`."""
+def loosen(strand: int, has: Has) -> None:
+    """A coroutine of another process begins to await something here, for this strand. Until `tighten`.
+
+    `has` says whether that process has a strand: it is asked where it counts, and must not wait.
+    """
     with _lock:
-        _graph.loose[strand] += 1
+        _graph.loose.setdefault(strand, Counter())[has] += 1
 
 
-def tighten(strand: int) -> None:
-    """It has its answer."""
+def tighten(strand: int, has: Has) -> None:
+    """It has its answer, or nobody waits for that any more."""
     with _lock:
-        _graph.loose[strand] -= 1
-        if _graph.loose[strand] <= 0:
-            del _graph.loose[strand]
+        whose = _graph.loose.get(strand)
+        if whose is not None:
+            whose[has] -= 1
+            if whose[has] <= 0:
+                del whose[has]
+            if not whose:
+                del _graph.loose[strand]
 
 
 def _look_at_threads() -> None:

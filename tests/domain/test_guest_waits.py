@@ -32,6 +32,7 @@ class Guest:
         life: Any = SimpleNamespace(
             name=name,
             inside=None,
+            over=False,
             process=SimpleNamespace(pid=PID),
             peer=SimpleNamespace(has_strand={1, 2}.__contains__),
             speaker=SimpleNamespace(send=lambda *message: self.sent.append(message)),
@@ -62,6 +63,14 @@ def test_only_its_own_strands_and_those_of_its_callers_count(guest: Guest) -> No
     assert len(waits._graph.afar) <= MAX_WAITS
     guest.waits.heard(1, [])
     assert 1 not in waits._graph.afar
+
+
+def test_strands_that_a_guest_may_name(guest: Guest) -> None:
+    """Its own, and those with a call open in it; none of another domain, and none once it has ended."""
+    assert [guest.waits.has(strand) for strand in (1, PID << 40, 3, PID + 1 << 40, "task")] == [True] * 2 + [False] * 3
+    life: Any = guest.waits._life
+    life.over = True
+    assert not guest.waits.has(1)
 
 
 def test_guest_is_asked_and_told_by_the_number_of_its_wait(guest: Guest) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 import cloister
 import cloister.aio
-from cloister import calling
+from cloister import calling, waits
 from cloister.errors import CallTimeout
+from tests.patience import wait_until
 
 Make = Callable[..., cloister.Domain]
 JOIN_S = 20.0
@@ -212,6 +213,7 @@ def test_domain_ends_while_its_loop_awaits_the_host(make: Make, end: str) -> Non
     try:
         with pytest.raises((cloister.DomainUnloaded, cloister.DomainCrashed)):
             future.result(JOIN_S)
+        wait_until(lambda: not waits._graph.loose)  # no strand is uncertain for the sake of what has gone
     finally:
         release.set()
 
@@ -248,3 +250,57 @@ def test_host_with_a_loop_is_awaited_by_its_guest(modules: Any) -> None:
             assert await account.history() == ["entered", "left"]
 
     asyncio.run(main())
+
+
+ASK = """
+import threading, coroutines
+told = []
+
+def begin(ask):
+    def run():
+        try:
+            coroutines.own_loop(ask, 1)
+        except Exception as error:
+            told.append(str(error))
+    threading.Thread(target=run, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_loop_of_the_host_is_closed_while_it_is_awaited(
+    modules: Any, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """A loop that is closed without ceremony answers nothing, neither what it ran nor what it was to run: whoever
+    awaits that in the guest is told so."""
+    monkeypatch.setattr("cloister.aio.callbacks.MIND_S", 0.01)
+    loop, asked = asyncio.new_event_loop(), asyncio.Event()
+    domain = cloister.aio.Domain("awaited", setup=cloister.Setup(path=[modules]), echo=False)
+    tasks: list[Any] = []
+
+    async def ask(step: int) -> None:
+        tasks.append(asyncio.current_task())
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def begin() -> None:
+        await domain.exec(ASK)
+        await domain.call("__cloister__:begin", ask)
+        if begun:
+            await asked.wait()
+
+    async def hear() -> None:
+        while not (told := await domain.eval("told")):
+            await asyncio.sleep(0.01)
+        assert "no event loop of the host" in told[0]
+        await domain.unload()
+
+    threads: Any = domain._life.guest_threads
+    loop.run_until_complete(begin())
+    if not begun:
+        wait_until(lambda: bool(threads._open_shared))
+    loop.close()
+    asyncio.run(asyncio.wait_for(hear(), JOIN_S))
+    assert bool(tasks) == begun
+    assert not waits._graph.loose
+    for task in tasks:
+        task._log_destroy_pending = False

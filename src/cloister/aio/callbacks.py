@@ -16,6 +16,7 @@ import contextlib
 import contextvars
 import inspect
 import logging
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopThreads", "serving"]
 
+MIND_S: Final = 0.5
+"""How soon it is seen that a loop was closed on which a call of a guest's coroutine runs, or was to run."""
+
 _log = logging.getLogger("cloister")
 
 _NO_LOOP: Final = "no event loop of the host uses this domain now, so none can run the call"
@@ -60,6 +64,9 @@ class LoopThreads(GuestThreads):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._for_coroutines: set[asyncio.Task[Any]] = set()
         """Those that coroutines of the guest have asked for."""
+        self._open_shared: dict[Answer, asyncio.AbstractEventLoop] = {}
+        """What such calls are to be answered with, and the loop that runs each: one that is closed never does."""
+        self._minding = False
 
     @property
     def _peer(self) -> LoopPeer:
@@ -96,9 +103,33 @@ class LoopThreads(GuestThreads):
         caller = self._peer.caller(_strand_of(call))
         for loop in self._peer.loops() if caller is None else [caller.get_loop()]:
             with contextlib.suppress(RuntimeError):  # it was closed this moment
+                self._open_shared[answer] = loop
                 loop.call_soon_threadsafe(self._begin_shared, loop, call, answer)
+                self._mind_loops()
                 return
+        self._open_shared.pop(answer, None)
         answer(None, RuntimeError(_NO_LOOP))
+
+    def _mind_loops(self) -> None:
+        """Look whether loops were closed without ceremony, from now on, as long as calls of the guest's run on some."""
+        if self._open_shared and not self._minding:
+            self._minding = True
+            self._life.at(time.monotonic() + MIND_S, self._look_at_loops)
+
+    def _look_at_loops(self) -> None:
+        self._minding = False
+        for answer, loop in list(self._open_shared.items()):
+            if loop.is_closed():
+                self._answer_shared(answer, None, RuntimeError(_NO_LOOP))
+        stopped = [task for task in list(self._for_coroutines) if task.get_loop().is_closed()]
+        self._for_coroutines.difference_update(stopped)
+        self._tasks.difference_update(stopped)
+        self._mind_loops()
+
+    def _answer_shared(self, answer: Answer, value: Any, error: BaseException | None) -> None:
+        """Answer such a call, once."""
+        if self._open_shared.pop(answer, None) is not None:
+            self._crew.run(partial(answer, value, error))  # it may wait for the guest, and a loop may not
 
     def _begin_shared(self, loop: asyncio.AbstractEventLoop, call: Call, answer: Answer) -> None:
         caller = self._peer.caller(_strand_of(call))
@@ -106,9 +137,10 @@ class LoopThreads(GuestThreads):
             other = self.another(loop)
             if other is not None:
                 with contextlib.suppress(RuntimeError):
+                    self._open_shared[answer] = other
                     other.call_soon_threadsafe(self._begin_shared, other, call, answer)
                     return
-            self._crew.run(partial(answer, None, RuntimeError(_NO_LOOP)))
+            self._answer_shared(answer, None, RuntimeError(_NO_LOOP))
             return
         context = contextvars.copy_context() if caller is None else caller.context.copy()
 
@@ -116,7 +148,7 @@ class LoopThreads(GuestThreads):
             if isinstance(error, asyncio.CancelledError):
                 error = CallCancelled(f"{call.name}() was cancelled in the host")
             self._peer.mark_ended(call, error)
-            self._crew.run(partial(answer, value, error))  # it may wait for the guest, and a loop may not
+            self._answer_shared(answer, value, error)
 
         def invoke() -> Any:
             if call.number and caller is None and self._peer.given_up(_strand_of(call)):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import selectors
 import threading
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -70,6 +71,9 @@ class GuestShared:
         self._lock = threading.RLock()  # a finalizer may end the domain while it is held
         self._heard = 0
         self._open = 0
+        self._loose: Counter[int] = Counter()
+        """The strands of the open calls, which `waits` knows of until they are over, or this lane is."""
+        self._has = life.waits.has
         self._reading = self._watching = self._closed = False
         self._await()
 
@@ -88,10 +92,15 @@ class GuestShared:
         """This is a forked child, which has none of the threads."""
         if not self._closed:
             self._closed = True
+            self._loose.clear()  # `waits` has begun anew too
             self._end.close()
 
     def _end_it(self) -> None:
-        """Close the descriptors, which nobody watches any more."""
+        """Close the descriptors, which nobody watches any more. What is still open is never answered."""
+        with self._lock:
+            loose, self._loose = self._loose, Counter()
+        for strand in loose.elements():
+            waits.tighten(strand, self._has)
         self._out.close()
         self._end.close()
         self._gone(self)
@@ -159,16 +168,28 @@ class GuestShared:
             self._answer(heard.number, None, heard.error)
 
     def _begin(self, call: Call) -> None:
-        waits.loosen(_strand_of(call))
+        strand = _strand_of(call)
+        with self._lock:
+            self._loose[strand] += 1
+        waits.loosen(strand, self._has)
         self._run(call, partial(self._over, call))
 
     def _over(self, call: Call, value: Any, error: BaseException | None) -> None:
         """A call is over."""
-        waits.tighten(_strand_of(call))
+        self._tighten(_strand_of(call))
         if isinstance(error, Misaimed):
             self._life.end_for(Reason.BAD_MESSAGE, str(error))
         else:
             self._answer(call.number, value, error, call.copy)
+
+    def _tighten(self, strand: int) -> None:
+        with self._lock:
+            known = self._loose[strand] > 0
+            self._loose[strand] -= 1
+            if self._loose[strand] <= 0:
+                del self._loose[strand]
+        if known:
+            waits.tighten(strand, self._has)
 
     def _answer(self, number: int, value: Any, error: BaseException | None, copy: bool = False) -> None:
         try:

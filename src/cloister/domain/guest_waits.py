@@ -10,7 +10,7 @@ it is, and to nobody else.
 Where this process is a guest itself, its own host hears of a wait that lasts (`long_waits.Passed`). What that one asks,
 the guest is asked with a question below 0; those from 1 up are of this process.
 
-`heard`, `stands` and `end` belong to the watcher's thread.
+`heard`, `stands` and `end` belong to the watcher's thread; any thread may ask what it `has`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from cloister.long_waits import Passed
 from cloister.wire.messages import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from cloister.domain.life import Life
 
 __all__ = ["GuestWaits"]
@@ -113,10 +115,27 @@ class GuestWaits:
 
     def _has(self, strand: int) -> bool:
         """Whether a strand is one of the guest's own threads, or has a call open in it."""
-        if not self._life.inside and calling.place_of(strand)[0] == self._life.process.pid:
-            return True
-        self._spent += FOREIGN
-        return self._life.peer.has_strand(strand)
+        if not self._is_own(strand):
+            self._spent += FOREIGN
+            return self._life.peer.has_strand(strand)
+        return True
+
+    def _is_own(self, strand: int) -> bool:
+        """Whether a strand is a thread of the guest's process, where it has one."""
+        return not self._life.inside and calling.place_of(strand)[0] == self._life.process.pid
+
+    def has(self, strand: Hashable) -> bool:
+        """As a guest that awaits something here may name it: a strand of its own, or one with a call open in it.
+
+        Any thread. One that is a part of this process is believed.
+        """
+        life = self._life
+        if life.over or not isinstance(strand, int):
+            return False
+        try:
+            return bool(life.inside) or self._is_own(strand) or life.peer.has_strand(strand)
+        except AttributeError:  # it lets go of all that it had, this moment
+            return False
 
     def _may_cost(self) -> bool:
         """Whether more may be looked at now because of what the guest says."""
