@@ -230,7 +230,7 @@ class GuestPeer(Peer):
 
     def _hurry(self) -> None:
         """Something was dropped that is to be let go soon over there. Called by finalizers."""
-        if not self._hurries and not self.life.over:
+        if not self.life.over and not self._hurries:  # of what is over nothing else is left
             self._hurries = True
             watcher.hint(self._tell_soon)
 
