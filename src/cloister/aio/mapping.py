@@ -143,6 +143,8 @@ async def _awaited_results(
         if taking is not None:
             taking.cancel()
             await asyncio.wait([taking])
+            if not taking.cancelled():
+                taking.exception()  # else the loop would report it: the map has ended for another reason
 
 
 async def _take(columns: list[Any], size: int) -> list[list[Any]]:

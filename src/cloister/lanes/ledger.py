@@ -33,13 +33,15 @@ SLACK: Final = 64
 class Ledger(Generic[F]):
     """The calls that have no answer yet, each with whatever waits for it."""
 
-    __slots__ = ("_deadlines", "said", "waiting")
+    __slots__ = ("_deadlines", "_noted", "said", "waiting")
 
     def __init__(self) -> None:
         self.said = 0
         """The number of the last call."""
         self.waiting: dict[int, F] = {}
         self._deadlines: list[tuple[float, int]] = []
+        self._noted = 0
+        """How many deadlines were noted."""
 
     def encode(
         self,
@@ -64,10 +66,15 @@ class Ledger(Generic[F]):
 
     def until(self, number: int, deadline: float) -> None:
         """Note the deadline of an open call."""
+        entry = (deadline, number)
+        noted = self._noted
         if len(self._deadlines) > 2 * len(self.waiting) + SLACK:
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in self.waiting]
-            heapq.heapify(self._deadlines)
-        heapq.heappush(self._deadlines, (deadline, number))
+            kept = [each for each in self._deadlines if each[1] in self.waiting]
+            heapq.heapify(kept)
+            if self._noted == noted:  # else a finalizer has called in the middle, and its deadline is not in here
+                self._deadlines = kept
+        self._noted += 1
+        heapq.heappush(self._deadlines, entry)
 
     @property
     def timed(self) -> bool:

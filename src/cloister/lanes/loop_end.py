@@ -45,6 +45,8 @@ class LoopEnd:
         self.number = -1
         """The lane's number; negative before it is open."""
         self._end: LaneEnd | None = None
+        self._writers: list[int] = []
+        """The descriptor to write to, while it is open. The step that writes takes it: so it is no other file's."""
         self._decoder: FrameDecoder | None = None
         self._queue: list[Buffer] = []
         self._queued = 0
@@ -63,6 +65,7 @@ class LoopEnd:
             return False
         self.number = number
         self._end = end
+        self._writers.append(end.writer)
         self.loop.add_reader(end.reader, self._on_readable)
         return True
 
@@ -74,6 +77,7 @@ class LoopEnd:
     def detach(self) -> LaneEnd | None:
         """Let go of the descriptors, for another loop to `adopt`; None where the lane has ended."""
         end, self._end = self._end, None
+        self._writers.clear()
         if end is not None:
             self.loop.remove_reader(end.reader)
             if self._blocked:
@@ -88,6 +92,7 @@ class LoopEnd:
         self._keeper = keeper_of(loop)
         self._keeper.add(self)
         self._end = end
+        self._writers.append(end.writer)
         loop.add_reader(end.reader, self._on_readable)
         self._write()
 
@@ -113,8 +118,8 @@ class LoopEnd:
 
     def _write(self) -> None:
         """Write what the pipe takes; where something is left, the loop watches for room."""
-        end, queue = self._end, self._queue
-        if end is None or self._writing:
+        queue = self._queue
+        if self._end is None or self._writing:
             return  # whoever writes takes it along: this is a finalizer in the middle of that
         self._writing = True
         try:
@@ -126,26 +131,39 @@ class LoopEnd:
                 sent: list[int] = []
                 try:
                     # One step of Python: how much was written is known, wherever Ctrl-C comes.
-                    sent.extend(map(os.write, (end.writer,), (piece,)))
+                    sent.extend(map(os.write, self._writers, (piece,)))
                 except BlockingIOError:
                     sent.append(0)
                 finally:
-                    if sent and queue:  # else a finalizer has closed the lane
+                    if sent:
                         # No call in these lines.
-                        self._queued -= sent[0]
-                        if sent[0] < size:
-                            queue[0] = piece[sent[0] :]
-                        else:
-                            del queue[0]
+                        rest = piece[sent[0] :]
+                        if queue:  # else a finalizer has closed the lane
+                            self._queued -= sent[0]
+                            if sent[0] < size:
+                                queue[0] = rest
+                            else:
+                                del queue[0]
+                if not sent:
+                    return  # a finalizer has closed the lane
                 if sent[0] < size:
-                    if not self._blocked and self._end is not None:
-                        self.loop.add_writer(end.writer, self._on_writable)
-                        self._blocked = True
+                    self._await_room()
                     return
         except OSError:
             self._finish(LaneClosed("the peer is gone"))
+        except BaseException:  # Ctrl-C: else nobody would write what is left
+            if queue:
+                self._await_room()
+            raise
         finally:
             self._writing = False
+
+    def _await_room(self) -> None:
+        """Let the loop say when the pipe takes more."""
+        end = self._end
+        if end is not None and not self._blocked:
+            self.loop.add_writer(end.writer, self._on_writable)
+            self._blocked = True
 
     def _joined(self) -> Buffer:
         """The first of what is queued, made one piece with what follows, as long as that is short."""
@@ -153,16 +171,24 @@ class LoopEnd:
         count, size = 1, len(queue[0])
         while count < len(queue) and (size := size + len(queue[count])) <= WRITE_BYTES:
             count += 1
-        if count > 1:
-            queue[:count] = (b"".join(queue[:count]),)
-        return queue[0]
+        if count == 1:
+            return queue[0]
+        joined, first = (b"".join(queue[:count]),), slice(count)
+        # No call in these lines, and nothing is made.
+        if queue:  # else a finalizer has closed the lane
+            queue[first] = joined
+        return joined[0]
 
     def _on_writable(self) -> None:
         if self._end is None:
             return
-        self._blocked = False
-        self.loop.remove_writer(self._end.writer)
-        self._on_room()
+        try:
+            self._blocked = False
+            self.loop.remove_writer(self._end.writer)
+            self._on_room()
+        except BaseException:  # Ctrl-C, as above
+            self._await_room()
+            raise
 
     def _on_readable(self) -> None:
         end = self._end
@@ -232,6 +258,7 @@ class LoopEnd:
         """Close the descriptors, and leave the loop alone: it is closed, or the parent of this fork has it."""
         self._ended, self._error = True, error
         end, self._end = self._end, None
+        self._writers.clear()
         if end is not None:
             end.close()
 
@@ -244,6 +271,7 @@ class LoopEnd:
     def _close_here(self) -> None:
         self._ended = True
         end, self._end = self._end, None
+        self._writers.clear()
         self._queue.clear()
         self._queued = 0
         if end is not None:

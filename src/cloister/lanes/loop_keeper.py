@@ -4,14 +4,16 @@ A loop finishes its asynchronous generators before it is closed: `asyncio.run` a
 generator for each loop, begun with its first lane, hears of it in this way and tells them all at once. A lane that
 comes after that finds that the loop closes, and is not told again.
 
-All belongs to the thread of the loop, which is running.
+All belongs to the thread of the loop, which is running. A keeper does not hold its loop: one that is thrown away goes
+with all that belongs to it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable
+import sys
+from collections.abc import AsyncGenerator
 from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -33,7 +35,7 @@ class LoopKeeper:
         """The loop is about to be closed: what is begun on it may never go on."""
         self._kept: WeakSet[Kept] = WeakSet()
         self._waits = self._wait()
-        _step(self._waits.__anext__())  # registers it with the loop
+        _begin(self._waits)
 
     def add(self, lane: Kept) -> None:
         """Tell this lane."""
@@ -63,7 +65,16 @@ def keeper_of(loop: asyncio.AbstractEventLoop) -> LoopKeeper:
     return keeper
 
 
-def _step(awaitable: Awaitable[None]) -> None:
-    """Take a step that waits for nothing."""
-    with contextlib.suppress(StopIteration, StopAsyncIteration):
-        awaitable.__await__().__next__()
+def _begin(waits: AsyncGenerator[None, None]) -> None:
+    """Begin a generator, which registers it with the loop.
+
+    The loop's hook for generators that are dropped is a method of the loop. A generator that had it would hold the loop
+    for ever, as what is noted for a loop is held for as long as the loop lives.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(finalizer=None)
+    try:
+        with contextlib.suppress(StopIteration):
+            waits.__anext__().__await__().__next__()  # it waits for nothing
+    finally:
+        sys.set_asyncgen_hooks(finalizer=hooks.finalizer)

@@ -143,6 +143,7 @@ class LoopShared(LoopEnd):
         self._row: list[bytes | list[Buffer]] = []
         """Calls that were not framed yet, in their order: a short one as its message alone, any other as its frame."""
         self._row_bytes = 0
+        self._framing = False
         self._scheduled = False
         """A flush comes at the end of this turn of the loop."""
         self._timer: asyncio.TimerHandle | None = None
@@ -173,7 +174,7 @@ class LoopShared(LoopEnd):
         is encoded, its MarshalError is the future's.
         """
         if self._ended:
-            raise LaneClosed("the lane is closed") if self._error is None else self._error()
+            raise self._refusal()
         future = kind(loop=self.loop)
         future.owner, future.name, future.kill_after = self, name, calling.kill_after.get()
         future.context = contextvars.copy_context()
@@ -190,18 +191,25 @@ class LoopShared(LoopEnd):
             self._complete(future, None, CallTimeout(f"the time for {name}() was up before it was sent"))
             return future
         alone = not ledger.waiting and not self._scheduled
-        number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
-        if future.strand:  # not before: what can't be encoded leaves nothing behind
-            self.strands[future.strand] = future
-        if type(data) is not bytes or deadline is not None:
-            self._enter(future, number, data, deadline)
-        else:  # the same for nearly every call, with less on the way
+        while True:
+            number, data = ledger.encode(self._saying, target, name, args, kwargs, options, flags)
+            if type(data) is not bytes or deadline is not None:
+                if self._enter(future, number, data, deadline):
+                    break
+                continue
+            # The same for nearly every call, with less on the way.
             size = len(data)
             frame = _CALL_HEADS[size] + data if alone and size < SHORT_BYTES and not self._row else None
             # Nothing may come between these lines, as in `_enter`.
+            if self._ended:
+                raise self._refusal()
+            if ledger.said >= number:
+                continue
             future.lane, future.number = self.number, number
             ledger.said = number
             ledger.waiting[number] = future
+            if future.strand:
+                self.strands[future.strand] = future
             if frame is not None and not self._queue:
                 self._queued += HEADER_SIZE + size
                 self._queue.append(frame)
@@ -210,6 +218,7 @@ class LoopShared(LoopEnd):
             self._row_bytes += size
             self._queued += size
             self._row.append(data)
+            break
         if not self._blocked:
             if alone or self._row_bytes >= ROW_BYTES:
                 self._frame_row()
@@ -251,56 +260,84 @@ class LoopShared(LoopEnd):
         self.strands.pop(call.strand, None)
         call.complete(value, error)
 
-    def _enter(self, call: LoopCall, number: int, data: bytes | list[Buffer], deadline: float | None) -> None:
-        """Note a call that is encoded, and collect its bytes."""
+    def _refusal(self) -> BaseException:
+        return LaneClosed("the lane is closed") if self._error is None else self._error()
+
+    def _enter(self, call: LoopCall, number: int, data: bytes | list[Buffer], deadline: float | None) -> bool:
+        """Note a call that is encoded, and collect its bytes; False where it is to be encoded again.
+
+        Raises as `submit` after the end.
+        """
         if not isinstance(data, bytes):  # buffers are the caller's, who may change them
             data = data if len(data) == 1 else [b"".join(data)]
-        call.lane, call.number = self.number, number
         ledger = self._ledger
         size = len(data) if isinstance(data, bytes) else len(data[0])
         # Nothing may come between these lines, neither Ctrl-C, as no call is before the last one, nor a finalizer that
-        # calls: it takes the number after this one.
+        # calls. One that came before has taken the number, or ended the lane.
+        if self._ended:
+            raise self._refusal()
+        if ledger.said >= number:
+            return False
+        call.lane, call.number = self.number, number
         ledger.said = number
         ledger.waiting[number] = call
+        if call.strand:
+            self.strands[call.strand] = call
         self._row_bytes += size
         self._queued += size
         self._row.append(data)
         if deadline is not None:
             ledger.until(number, deadline)
             self._wake_at(deadline)
+        return True
 
     def _send_unsent(self) -> None:
         """Encode what waited for room."""
         while self._unsent and self._queued <= MAX_QUEUED_BYTES:
-            call, (target, name, args, kwargs, options, flags), deadline = self._unsent.popleft()
-            if call.done():
-                continue
+            self._send_first(*self._unsent[0])
+            if self._unsent:  # else the lane has ended meanwhile
+                del self._unsent[0]  # not before, for Ctrl-C, and so that what its arguments submit comes after it
+
+    def _send_first(self, call: LoopCall, arguments: tuple[Any, ...], deadline: float | None) -> None:
+        target, name, args, kwargs, options, flags = arguments
+        while not (call.done() or call.number):
             if deadline is not None:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     self._complete(call, None, CallTimeout(f"the time for {name}() was up before it was sent"))
-                    continue
+                    return
                 if options and "left" in options:
                     options["left"] = int(left * 1e9)
             try:
                 number, data = self._ledger.encode(self._saying, target, name, args, kwargs, options, flags)
+                if call.done():
+                    return  # what its arguments ran has cancelled it
+                if self._enter(call, number, data, deadline):
+                    return
             except Exception as error:
                 self._complete(call, None, error)
-                continue
-            self._enter(call, number, data, deadline)
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
     def _frame_row(self) -> None:
         """Queue what was collected, short calls in common frames."""
-        row, size = self._row[:], self._row_bytes
-        new = [frame if isinstance(frame, bytes) else frame[0] for _, frame in framed(row, calls_frame)]
-        count, more = len(row), sum(map(len, new)) - size
-        # No call in these lines: Ctrl-C comes before all of them, or after.
-        self._queue += new
-        del self._row[:count]
-        self._row_bytes -= size
-        self._queued += more
+        if self._framing:
+            return  # whoever does takes it along: this is a finalizer in the middle of that
+        self._framing = True
+        try:
+            while size := self._row_bytes:  # what a finalizer adds after this look is settled in the next round
+                row = self._row[:]
+                new = [frame if isinstance(frame, bytes) else frame[0] for _, frame in framed(row, calls_frame)]
+                count, more = len(row), sum(map(len, new)) - size
+                # No call in these lines: Ctrl-C comes before all of them, or after.
+                if self._ended:
+                    return
+                self._queue += new
+                del self._row[:count]
+                self._row_bytes -= size
+                self._queued += more
+        finally:
+            self._framing = False
 
     def _schedule(self) -> None:
         self._scheduled = True
@@ -314,12 +351,16 @@ class LoopShared(LoopEnd):
         self._scheduled = False
         if self._end is None:
             return
-        while True:
-            self._send_unsent()
-            self._frame_row()
-            self._write()
-            if not self._unsent or self._blocked or self._ended:
-                break
+        try:
+            while True:
+                self._send_unsent()
+                self._frame_row()
+                self._write()
+                if not self._unsent or self._blocked or self._ended:
+                    break
+        except BaseException:  # Ctrl-C, as above
+            self._await_room()
+            raise
         if self._rooms and not self._unsent and self._queued <= MAX_QUEUED_BYTES:
             self._wake_rooms()
 
@@ -371,13 +412,13 @@ class LoopShared(LoopEnd):
 
     def _wake_at(self, deadline: float) -> None:
         """Look for calls whose time is up at this time, unless that happens earlier anyway."""
-        timer = self._timer
-        if timer is not None:
-            if self._timer_due <= deadline:
-                return
-            timer.cancel()
-        self._timer_due = deadline
-        self._timer = self.loop.call_later(max(0.0, deadline - time.monotonic()), self._on_time)
+        before = self._timer
+        if before is not None and self._timer_due <= deadline:
+            return
+        timer = self.loop.call_later(max(0.0, deadline - time.monotonic()), self._on_time)
+        self._timer, self._timer_due = timer, deadline
+        if before is not None:
+            before.cancel()
 
     def _on_time(self) -> None:
         self._timer = None
