@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -362,3 +363,44 @@ def test_loop_whose_tasks_cannot_be_listed_may_have_a_time_limit(monkeypatch: py
             monkeypatch.undo()
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_domain_that_has_gone_is_in_nobodys_way(limit: int | None) -> None:
+    """What is left of a domain that ended and was dropped, while something still holds it, is asked for nothing: the
+    calls of others wait for a place as before, and a circle of theirs is found."""
+
+    async def gone() -> Any:
+        domain = new("gone", max_concurrency=limit)
+        peer = domain._life.peer
+        assert await domain.call("errands:add", 1, 1) == 2
+        await domain.kill()
+        return peer
+
+    async def work() -> None:
+        peer = await gone()
+        gc.collect()
+        assert not hasattr(peer, "lanes")  # it has let go of what it had
+        assert asleep.asleep(12345) is None
+        assert asleep.callers([12345]) == []
+        async with new("alive", max_concurrency=1) as alive:
+            calls = [alive.call("errands:sleep", 0.02) for _ in range(5)]
+            assert await asyncio.gather(*calls) == [0.02] * 5
+
+    asyncio.run(work())
+
+
+def test_circle_is_found_where_a_domain_has_gone_before() -> None:
+    """The same: a circle of others ends."""
+    peers: list[Any] = []
+
+    async def gone() -> None:
+        domain = new("gone")
+        peers.append(domain._life.peer)
+        await domain.call("errands:add", 1, 1)
+        await domain.kill()
+
+    asyncio.run(gone())
+    gc.collect()
+    assert not hasattr(peers[0], "lanes")
+    test_coroutines_that_want_each_others_objects(directly)

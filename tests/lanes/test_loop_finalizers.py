@@ -18,6 +18,7 @@ from cloister.lanes.frame_lane import LaneClosed
 from cloister.lanes.ledger import SLACK, Ledger
 from cloister.lanes.loop_keeper import keeper_of
 from cloister.lanes.loop_shared import LoopShared
+from cloister.lanes.rows import ROW_BYTES
 from cloister.pipes.duplex import LaneEnd, lane_pair
 from cloister.wire.values import Codec
 from tests.lanes.test_loop_shared import GONE, Ends, with_ends
@@ -37,7 +38,8 @@ def later() -> float:
 
 def once_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action: Callable[[], object]) -> list[object]:
     """Run this once, as a finalizer, when a function has done its work and its caller has not gone on."""
-    real, done = getattr(owner, name), []
+    real = getattr(owner, name)
+    done: list[object] = []
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         value = real(*args, **kwargs)
@@ -120,7 +122,7 @@ def test_finalizer_that_calls_while_a_frame_is_made_sends_no_call_twice(
 
         def many() -> None:
             for _ in range(3):
-                lane.submit(1, "b", ("x" * loop_shared.ROW_BYTES,), None)  # each wants to be framed at once
+                lane.submit(1, "b", ("x" * ROW_BYTES,), None)  # each wants to be framed at once
 
         inner = once_after(monkeypatch, loop_shared, "calls_frame", many)
         await check_all(both, 5)
@@ -233,17 +235,17 @@ def test_queue_of_a_lane_that_ends_while_it_is_joined_stays_empty(run: Run) -> N
             return 1
 
         def __buffer__(self, flags: int) -> memoryview:
-            lane.fail(lambda: LaneClosed(GONE))
+            lanes[0].fail(lambda: LaneClosed(GONE))
             return memoryview(b"x")
 
     async def body(both: Ends) -> None:
-        nonlocal lane
         lane = both.lane
-        lane._queue += [b"a", Piece()]  # type: ignore[list-item]
+        lanes.append(lane)
+        lane._queue += [b"a", Piece()]
         lane._write()
         assert not lane._queue
 
-    lane: Any = None
+    lanes: list[LoopShared] = []
     with_ends(run, body)
 
 

@@ -42,15 +42,8 @@ def watch(peer: LoopPeer) -> None:
 
 def asleep(strand: Hashable) -> waits.Asleep | None:
     """What the tasks await that run for a strand; None where there are none, or they wait for what it does itself."""
-    try:
-        return _asleep(strand) if isinstance(strand, int) else None
-    except AttributeError:  # a peer has let go of all that it had, this moment
-        return waits.Asleep()
-
-
-def _asleep(strand: int) -> waits.Asleep | None:
-    tasks = _tasks_of(strand)
-    if not tasks:
+    tasks = _tasks_of(strand) if isinstance(strand, int) else []
+    if not (isinstance(strand, int) and tasks):
         return None
     seen = Awaited(strand, partial(_strand_of, strand))
     if not seen.follow(tasks) or (seen.places and seen.strands) or seen.places > 1:
@@ -59,8 +52,7 @@ def _asleep(strand: int) -> waits.Asleep | None:
 
 
 def _peers_now() -> list[LoopPeer]:
-    # One whose domain nobody holds any more has let go of all that it had.
-    return [peer for each in list(_peers.values()) if (peer := each()) is not None and "_errands" in vars(peer)]
+    return [peer for each in list(_peers.values()) if (peer := each()) is not None]
 
 
 def _tasks_of(strand: int) -> list[Any]:
@@ -80,13 +72,6 @@ def callers(strands: Iterable[Hashable]) -> list[Any]:
 
     Raises RuntimeError where a loop makes tasks so fast that they can't be listed.
     """
-    try:
-        return _callers(strands)
-    except AttributeError as error:  # as above
-        raise RuntimeError("a domain has just gone") from error
-
-
-def _callers(strands: Iterable[Hashable]) -> list[Any]:
     waiting: dict[Any, list[Task]] = {}
     calls: list[Any] = []
     known = [strand for strand in strands if isinstance(strand, int)]

@@ -53,6 +53,8 @@ FUTURES: Kind = (LoopCall, asyncio.Future)
 class LoopPeer(GuestPeer):
     """The other side of the wall, called from event loops."""
 
+    _kept = GuestPeer._kept | {"_lock", "_loops", "_errands"}  # `asleep` asks every peer that there is
+
     def __init__(self, name: str, life: Life, page: Page | None, first: LaneEnd, max_concurrency: int | None) -> None:
         super().__init__(name, life, page, first, max_concurrency)
         self.awaits = True
@@ -156,7 +158,7 @@ class LoopPeer(GuestPeer):
         """The domain is ready, or never will be."""
         if call.done():
             return
-        if self.life.over:  # most of this has been let go of then
+        if self.life.over:  # its lanes may have been let go of
             call.set_exception(self.life.error())
             return
         try:
@@ -174,11 +176,11 @@ class LoopPeer(GuestPeer):
             pass  # it does not wait itself, but for a call that will
         submitted = errand.context.run(self._submit_limited, *args)
         assert isinstance(submitted, Submitted)
-        strand, errands = submitted.strand, self._errands
-        errands[strand] = errand
+        strand = submitted.strand
+        self._errands[strand] = errand
 
         def over(submitted: Future[Any]) -> None:
-            errands.pop(strand, None)
+            self._errands.pop(strand, None)
             if submitted.cancelled() or isinstance(submitted.exception(), CallTimeout):
                 errand.give_up()
 
@@ -295,10 +297,14 @@ class LoopPeer(GuestPeer):
         caller = self.caller(strand)
         if isinstance(caller, Errand):
             return caller.waits_for()
+        threads = vars(self.life).get("guest_threads")
+        if threads is None:
+            return []  # nothing of the domain is left
         if caller is None:  # it has begun over there, or in another domain
-            return [] if self.life.over else self._threads.serves(strand)
+            found: list[asyncio.Task[Any]] = threads.serves(strand)
+            return found
         tasks = list(caller.served or ())
-        return [] if any(map(self._threads.serves_coroutine, tasks)) else tasks
+        return [] if any(map(threads.serves_coroutine, tasks)) else tasks
 
     def strand_of(self, call: asyncio.Future[Any]) -> int:
         """The strand whose answer a future is, where lanes are limited; 0 where it is none. Any thread."""
@@ -335,10 +341,9 @@ class LoopPeer(GuestPeer):
         self._threads.stop(error)
 
     def let_go(self) -> None:
-        """As the guest's; whoever still calls is told so by the future, and calls that end now are still looked up."""
-        loops, errands, error = self._loops, self._errands, self.life.error
+        """As the guest's; whoever still calls is told so by the future."""
+        error = self.life.error
         super().let_go()
-        self._loops, self._errands = loops, errands
 
         def refuse(*_: object) -> NoReturn:
             raise error()

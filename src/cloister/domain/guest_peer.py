@@ -20,7 +20,7 @@ import time
 import weakref
 from functools import partial
 from sys import modules
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from cloister import calling, travel
 from cloister.domain import broken_lanes
@@ -86,6 +86,9 @@ class _PerThread(PerThread[_Here]):
 
 class GuestPeer(Peer):
     """The other side of the wall, seen from above."""
+
+    _kept: ClassVar = frozenset({"life", "name", "below", "segments", "unsent"})
+    """What is asked for after `let_go` too: by what goes with a lane."""
 
     def __init__(self, name: str, life: Life, page: Page | None, first: LaneEnd, max_concurrency: int | None) -> None:
         super().__init__(name, below=True, service={"resolve": life.resolving.resolve}, limits=DEFAULT_LIMITS)
@@ -347,8 +350,8 @@ class GuestPeer(Peer):
         The lanes of threads, and most else that is here, know this object: they would wait for the garbage collector.
         """
         self.shared.let_go()
-        for name in vars(self).keys() - {"life", "name", "below", "segments", "unsent"}:
-            vars(self).pop(name, None)  # what goes with a lane asks for what is kept
+        for name in vars(self).keys() - self._kept:
+            vars(self).pop(name, None)
         for name in ("call", "one_way", "submit"):
             vars(self)[name] = partial(_refuse, self.life.error)
 
