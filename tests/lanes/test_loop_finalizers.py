@@ -9,7 +9,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -241,7 +241,7 @@ def test_queue_of_a_lane_that_ends_while_it_is_joined_stays_empty(run: Run) -> N
     async def body(both: Ends) -> None:
         lane = both.lane
         lanes.append(lane)
-        lane._queue += [b"a", Piece()]
+        lane._queue += [b"a", cast("bytes", Piece())]
         lane._write()
         assert not lane._queue
 
