@@ -17,7 +17,7 @@ from cloister.lanes import loop_end, loop_shared
 from cloister.lanes.frame_lane import LaneClosed
 from cloister.lanes.ledger import SLACK, Ledger
 from cloister.lanes.loop_keeper import keeper_of
-from cloister.lanes.loop_shared import LoopShared
+from cloister.lanes.loop_shared import LoopCall, LoopShared
 from cloister.lanes.rows import ROW_BYTES
 from cloister.pipes.duplex import LaneEnd, lane_pair
 from cloister.wire.values import Codec
@@ -78,13 +78,13 @@ def test_finalizer_that_calls_after_a_call_was_encoded_takes_no_number_twice(
         )
         outer = lane.submit(1, "outer", ("x" * (100_000 if way == "large" else 1),), None, {"strand": 7}, deadline)
         (first,) = inner
-        assert isinstance(first, asyncio.Future)
-        assert {first.number, outer.number} == {1, 2}  # type: ignore[attr-defined]
+        assert isinstance(first, LoopCall)
+        assert {first.number, outer.number} == {1, 2}
         assert lane.strands == {7: outer}
         await check_all(both, 2)
         for number in (1, 2):
             both.peer.answer(number, number)
-        assert await first == first.number  # type: ignore[attr-defined]
+        assert await first == first.number
         assert await outer == outer.number
 
     with_ends(run, body)
@@ -102,8 +102,8 @@ def test_finalizer_that_calls_after_a_call_that_waited_was_encoded(run: Run, mon
             both.open()
             await check_all(both, 2)
             (second,) = inner
-            assert isinstance(second, asyncio.Future)
-            assert (outer.number, second.number) == (1, 2)  # type: ignore[attr-defined]
+            assert isinstance(second, LoopCall)
+            assert (outer.number, second.number) == (1, 2)
         finally:
             both.close()
 
