@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
 
-from cloister import waits
+from cloister import calling, waits
 from cloister.errors import DeadlockDetected
+from tests.patience import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -328,3 +330,22 @@ def test_circles_and_only_circles_are_refused_whatever_messages_take_their_time(
         model.end()
         refused += model.refused
     assert refused > 100
+
+
+def test_thread_that_has_ended_leaves_no_strand_to_the_next_one_with_its_ident() -> None:
+    """The system gives an ident again: a thread that has called nobody is not taken for the one that had it before."""
+    idents: list[int] = []
+
+    def work() -> None:
+        strand = calling.logical_thread()
+        idents.append(threading.get_ident())
+        assert calling.strand_there(idents[0]) == strand
+        assert calling.thread_of(strand) == idents[0]
+        idents.append(strand)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    thread, strand = idents
+    wait_until(lambda: not calling.strand_there(thread))
+    assert calling.thread_of(strand) == 0

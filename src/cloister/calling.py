@@ -92,15 +92,28 @@ class Entered(Protocol):
         """Make the call with `entered` unset, and come back into the context."""
 
 
+class _Known:
+    """Lies with a thread, and lets its strand be forgotten when it ends: the next one may get its ident."""
+
+    def __init__(self, strands: dict[int, int], number: int) -> None:
+        self._strands, self._thread, self._number = strands, threading.get_ident(), number
+        strands[self._thread] = number
+
+    def __del__(self) -> None:
+        if self._strands.get(self._thread) == self._number:
+            self._strands.pop(self._thread, None)
+
+
 class _Own(threading.local):
     number = 0
+    known: _Known | None = None
 
 
 _own = _Own()
 _lent: dict[int, int] = {}
 """The idents of the threads that run a strand that is none of their own, at this moment."""
 _by_thread: dict[int, int] = {}
-"""The same by the idents of the threads; those that have ended too, until another one has the ident."""
+"""The same by the idents of the threads."""
 
 
 @contextlib.contextmanager
@@ -153,7 +166,8 @@ def logical_thread() -> int:
     """The identity of the logical thread that runs here: the same on both sides of a wall, and never used twice."""
     number = _served.get() or _own.number
     if not number:
-        number = _own.number = _by_thread[threading.get_ident()] = _new_number()
+        number = _own.number = _new_number()
+        _own.known = _Known(_by_thread, number)
     return number
 
 
@@ -168,10 +182,7 @@ def strand() -> int:
 
 
 def strand_there(thread: int, context: contextvars.Context | None = None) -> int:
-    """The strand of what another thread runs, in a context of its own where one is given; 0 where it has none yet.
-
-    What a thread that has ended has left is no strand that waits.
-    """
+    """The strand of what another thread runs, in a context of its own where one is given; 0 where it has none yet."""
     there = 0 if context is None else context.get(_strand, 0) or context.get(_served, 0)
     return there or _by_thread.get(thread, 0)
 
