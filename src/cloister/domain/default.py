@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cloister.domain.events import Event
     from cloister.domain.known import DomainBase
+    from cloister.domain.life import Life
 
 __all__ = ["CurrentDomain", "current_domain", "domains"]
 
@@ -162,8 +163,16 @@ def domains() -> list[DomainBase]:
     The current domain is not among them: it is `current_domain()`. Never waits.
     """
     lives = sorted(living.made_here(), key=lambda life: life.identity)
-    found = [None if life.over or life.peer.imports.keep is None else life.peer.imports.keep() for life in lives]
-    return [domain for domain in found if domain is not None]
+    return [domain for domain in map(_domain_of, lives) if domain is not None]
+
+
+def _domain_of(life: Life) -> DomainBase | None:
+    """The domain of a life; None where it has ended, or nobody holds it."""
+    with life.using() as there:  # it may end in this moment
+        if not there or life.over:
+            return None
+        keep = life.peer.imports.keep
+        return None if keep is None else keep()
 
 
 def _resolved(target: Callable[..., Any] | str) -> Callable[..., Any]:

@@ -174,8 +174,10 @@ class End:
         living.remove(life)
         life.moments.ended()
         life.stops.end(report)
-        life.let_go(over=True)
-        watcher.leave()
+        try:
+            life.let_go(over=True)
+        finally:
+            watcher.leave()
 
     def _look_away(self) -> None:
         """Watch nothing of it any more; what is left in its pipes is taken for the report."""

@@ -54,10 +54,11 @@ class Farewell:
 
     def _told_here(self) -> None:
         """The handlers here have run."""
-        if self.guest_wants and not self._over:
-            self._life.speaker.send(Kind.FAREWELL)
-        else:
-            self.go_on()
+        with self._life.using() as there:
+            if there and self.guest_wants and not self._over:
+                self._life.speaker.send(Kind.FAREWELL)
+            else:
+                self.go_on()
 
     def heard(self, wants: bool) -> None:
         """The guest has said that it has handlers, or that they have run. The watcher's thread."""

@@ -159,6 +159,8 @@ class GuestSegments(Exchange):
 
     def _make_up(self, ticket: int, size: int) -> None:
         """Make a segment that goes up."""
+        if self._closed:
+            return
         self.begin()
         made = self._create(size, False)
         borrower = self.borrower

@@ -122,6 +122,7 @@ class GuestShared:
             if self._closed:
                 return
             self._reading = True
+        self._life.begin_use()  # it has not ended: this is the watcher's thread
         self._crew.run(self._read)
 
     # -- a thread of the crew ----------------------------------------------------------------------------------------
@@ -146,6 +147,7 @@ class GuestShared:
                 self._end_it()
             else:
                 watcher.soon(self._await)
+            self._life.end_use()
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == CALLS:
@@ -168,6 +170,8 @@ class GuestShared:
             self._answer(heard.number, None, heard.error)
 
     def _begin(self, call: Call) -> None:
+        if not self._life.begin_use():
+            return  # the guest has gone, and nobody holds its domain
         strand = _strand_of(call)
         with self._lock:
             self._loose[strand] += 1
@@ -176,11 +180,14 @@ class GuestShared:
 
     def _over(self, call: Call, value: Any, error: BaseException | None) -> None:
         """A call is over."""
-        self._tighten(_strand_of(call))
-        if isinstance(error, Misaimed):
-            self._life.end_for(Reason.BAD_MESSAGE, str(error))
-        else:
-            self._answer(call.number, value, error, call.copy)
+        try:
+            self._tighten(_strand_of(call))
+            if isinstance(error, Misaimed):
+                self._life.end_for(Reason.BAD_MESSAGE, str(error))
+            else:
+                self._answer(call.number, value, error, call.copy)
+        finally:
+            self._life.end_use()
 
     def _tighten(self, strand: int) -> None:
         with self._lock:

@@ -132,6 +132,7 @@ class GuestThreads:
         def ready() -> None:
             watcher.unwatch(fd)
             del self._idle[fd]
+            self._life.begin_use()  # it has not ended: this is the watcher's thread
             self._crew.run(lambda: self._serve(lane))
 
         watcher.watch(fd, selectors.EVENT_READ, ready)
@@ -149,3 +150,4 @@ class GuestThreads:
             raise
         finally:
             watcher.soon(lambda: self._await_call(lane))
+            self._life.end_use()

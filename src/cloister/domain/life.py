@@ -35,6 +35,7 @@ from cloister.domain.guest_waits import GuestWaits
 from cloister.domain.listener import Listener
 from cloister.domain.moments import Moments
 from cloister.domain.output import Output
+from cloister.domain.parts import Parts
 from cloister.domain.preparation import Preparation
 from cloister.domain.reloading import Durables
 from cloister.domain.resolving import Resolving
@@ -64,28 +65,10 @@ REFILL_S = 0.002
 """How long after a start its template is asked for another spare; whoever has started a guest waits for its answer."""
 MAX_WAITING_WORK = 10_000
 
-_PARTS = (
-    "watching",
-    "resolving",
-    "preparation",
-    "speaker",
-    "listener",
-    "peer",
-    "output",
-    "guard",
-    "guest_threads",
-    "stops",
-    "waits",
-    "farewell",
-    "suspension",
-    "_end",
-)
-"""The attributes of a life that know it themselves."""
-
 _identities = itertools.count(1)
 
 
-class Life:
+class Life(Parts):
     """One domain, from start to report."""
 
     def __init__(
@@ -99,6 +82,7 @@ class Life:
 
         `peer` and `guest_threads` are how calls are made and served: by threads, or by event loops.
         """
+        super().__init__()
         self.name = name
         self.identity = next(_identities)
         self.options = options
@@ -114,10 +98,7 @@ class Life:
         """Why this program ends it: the first cause."""
         self._failure: BaseException | None = None
         self._was_ready = False
-        self._dropped = self._finished = False
-        """Nobody holds the domain any more; nothing of it is left here."""
         self.foreign = False
-        """Whether this process is a fork of the one that the domain belongs to."""
         self.moments = Moments()
         self._lock = self.moments.lock
         self._timers: list[Timer] = []
@@ -151,23 +132,6 @@ class Life:
             self.guard.vitals.suspended = True
             self.speaker.send(Kind.BUILD, order)
         watcher.soon(self._attach)
-
-    def let_go(self, over: bool = False) -> None:
-        """Nobody holds the domain any more, or, where it is `over`, nothing of it is left here. A finalizer may enter.
-
-        After both, the parts of this life are given up. Each of them knows the life, and together they would wait for
-        the garbage collector, with all that they hold. Who has one of them for itself goes on to be told of the end.
-        """
-        if over:
-            self._finished = True
-        else:
-            self._dropped = True
-        if self._finished and self._dropped and not self.foreign:
-            peer: GuestPeer | None = vars(self).get("peer")
-            for part in _PARTS:
-                vars(self).pop(part, None)
-            if peer is not None:
-                peer.let_go()
 
     def keep_alive(self, domain: Any) -> None:
         """Let every proxy hold the domain, so that it is not forgotten while one is in use."""
@@ -266,29 +230,41 @@ class Life:
     def stop(self) -> None:
         """Ask the guest to end; every further step follows by itself. Returns at once; idempotent.
 
-        A guest that can't be asked, as there is no memory left for that, is killed.
+        A guest that can't be asked, as there is no memory left for that, is killed; so is one that was being asked when
+        a KeyboardInterrupt came, which is raised.
         """
-        if self.foreign or self.process.has_ended():
+        if self.foreign or self.process.has_ended() or not self.begin_use():
             return  # its end was first; `End` is on its way
         try:
-            self._stop()
+            if self._begin_stop():
+                self._end.ask()
         except Exception as error:  # who unloads a domain wants it to be gone, and may do so because memory is short
-            detail = f"it could not be asked to end: {type(error).__name__}: {error}"
-            self.end_for(Reason.STOP_TIMEOUT, detail)
-            self.stops_late(detail)
+            self._kill_unasked(error)
+        except BaseException as error:
+            if self.doom is not None:  # it counts as asked by now, and nobody would ask again
+                self._kill_unasked(error)
+            raise
+        finally:
+            self.end_use()
 
-    def _stop(self) -> None:
+    def _kill_unasked(self, error: BaseException) -> None:
+        detail = f"it could not be asked to end: {type(error).__name__}: {error}"
+        self.end_for(Reason.STOP_TIMEOUT, detail)
+        self.stops_late(detail)
+
+    def _begin_stop(self) -> bool:
+        """Whether the guest is to be asked now."""
         with self._lock:
             if self.state in (State.STOPPING, State.ENDED):
-                return
+                return False
             if self.doom is None:
                 self.doom = (Reason.UNLOADED, "")
             self.suspension.resume()
             if self.state is State.READY and self.farewell.begin():
-                return
+                return False
             self.state = State.STOPPING
             self.moments.moved()
-        self._end.ask()
+            return True
 
     def forget(self) -> None:
         """Stop, where nobody holds the domain any more. May be called by a finalizer: takes no lock of this object."""

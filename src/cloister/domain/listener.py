@@ -202,11 +202,25 @@ class Listener:
             self._give_up(RuntimeError(f"{shortage.NO_THREAD} for its set-up{shortage.of_processes()}"))
 
     def _work(self, job: Any) -> None:
-        if not self._life.work.put(job, 1):
+        """Let a thread of ours do a job, which needs the parts of the life."""
+        life = self._life
+
+        def run() -> None:
+            try:
+                job()
+            finally:
+                life.end_use()
+
+        if not life.begin_use():
+            return
+        if not life.work.put(run, 1):
+            life.end_use()
             raise ProtocolError("it says more than this program can take in")
 
     def _send_setup(self) -> None:
         life = self._life
+        if life.over:
+            return  # what fails now is not why
         try:
             life.preparation.setup["initializer"] = start.initializer_message(life.options.setup, self._version)
             life.preparation.setup["watch"] = life.watching.for_setup()

@@ -14,6 +14,7 @@ import atexit
 import os
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -89,10 +90,15 @@ def _stop_those_of(maker: Place) -> None:
 
 
 def _stop(lives: list[Life]) -> None:
+    patience = 0.0
     for life in lives:
-        life.stop()
+        with life.using() as there:  # one that was dropped may be gone by now
+            if there:
+                patience = max(patience, life.patience)
+        with suppress(Exception):  # it was killed then
+            life.stop()
     crew.run_all_here(FLUSH_S)  # handlers of `Unloading`, where no thread can be started for them any more
-    end = time.monotonic() + max((life.patience for life in lives), default=0.0) + KILLED_S
+    end = time.monotonic() + patience + KILLED_S
     for life in lives:
         life.wait_ended(max(0.0, end - time.monotonic()))
 

@@ -200,7 +200,8 @@ def _own_variables() -> dict[str, str]:
         return dict(os.environ)
     known, variables = _read
     if known != there:
-        known, variables = there.copy(), dict(os.environ)
+        known = there.copy()
+        variables = {os.fsdecode(name): os.fsdecode(value) for name, value in known.items()}
         _read = known, variables
     return variables.copy()
 

@@ -280,7 +280,8 @@ class Guest:
             try:
                 fallback.start()
             except RuntimeError:
-                pass  # no thread is left: the lane waits for the main thread alone
+                # No thread is left: one that comes later waits for the main thread then.
+                self._peer.threads.start_soon(fallback.run, f"cloister-lane-{number}")
             return
         if role == Role.WORK:
             serve: Callable[[], None] = WorkServing(self._peer, number, end).serve
