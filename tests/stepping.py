@@ -27,6 +27,9 @@ _LOOKING = frozenset(
     number for name, number in dis.opmap.items() if name.startswith(_LOOKS) and "INTRINSIC" not in name
 )
 
+_AFTER_AN_ERROR = dis.opmap["PUSH_EXC_INFO"]
+"""Where a call that has raised leads to: Python does not look there, and an error there would stay handled for ever."""
+
 _WHERE_IT_JUMPS = frozenset(number for name, number in dis.opmap.items() if name.startswith("POP_JUMP_BACKWARD"))
 
 
@@ -53,6 +56,7 @@ class Stepper:
         finally:
             sys.settrace(before)
             self._last.clear()
+        assert sys.exc_info() == (None, None, None), "an error that was handled is still being handled"
         return bool(self.where)
 
     def _at_call(self, frame: FrameType, event: str, argument: Any) -> Any:
@@ -65,7 +69,8 @@ class Stepper:
         if event == "opcode" and not self.where:
             here, last = frame.f_lasti, self._last.get(frame)
             self._last[frame] = here
-            if last is not None and self._looks(frame.f_code.co_code[last], here < last):
+            code = frame.f_code.co_code
+            if last is not None and code[here] != _AFTER_AN_ERROR and self._looks(code[last], here < last):
                 self.seen += 1
                 if self.seen == self.step:
                     self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
