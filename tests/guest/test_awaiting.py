@@ -204,7 +204,7 @@ def test_domain_ends_while_its_loop_awaits_the_host(make: Make, end: str) -> Non
 
     def slow(number: int) -> None:
         begun.release()
-        release.wait(JOIN_S)
+        release.wait(3 * JOIN_S)
 
     future = domain.submit("coroutines:together", slow, 20)
     for _ in range(20):
