@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import threading
 from collections.abc import Generator, Iterator
@@ -511,3 +512,15 @@ def test_generator_is_read_with_async_for_as_well(domain: cloister.Domain) -> No
         return [[n async for n in numbers], [n async for n in stepped], [n async for n in opened], first]
 
     assert asyncio.run(read()) == [list(range(30)), list(range(30)), [0, 1, 2], [0]]
+
+
+def test_stream_that_is_dropped_after_its_domain_has_gone_raises_nothing(setup: cloister.Setup) -> None:
+    """Its finalizer asks what is left of the domain, which is not much, and leaves it alone."""
+    domain = cloister.Domain("gone", setup=setup)
+    peer = domain._life.peer
+    assert next(domain.call("flows:counted", 10_000)) == 0
+    domain.kill()
+    del domain
+    gc.collect()
+    wait_until(lambda: not hasattr(peer, "lanes"))  # it has let go of what it had
+    peer._hurry()
