@@ -6,6 +6,7 @@ import gzip
 import os
 import select
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import pytest
 import cloister
 from cloister.domain.domain import Domain
 from cloister.domain.setup import Setup
+from cloister.levels.process_posix import Process
 from tests.domain.journal import MODULES
 from tests.guests import TEMPLATES
+from tests.patience import wait_until
 
 Make = Callable[..., Domain]
 
@@ -146,6 +149,39 @@ def test_an_end_that_nothing_waits_for_is_not_held_up(domain: Domain, template: 
     domain.unload()
     # Coverage, where it looks into guests, has an exit hook there.
     assert trace.exists() is (not template or "COVERAGE_PROCESS_CONFIG" in os.environ)
+
+
+def test_children_are_looked_for_where_that_takes_long(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel keeps no lists of children, the thread that watches all domains does not look for them."""
+    threads: list[str] = []
+    look = Process.remember_descendants
+
+    def note(process: Process) -> None:
+        threads.append(threading.current_thread().name)
+        look(process)
+
+    monkeypatch.setattr("cloister.domain.end.looks_fast", lambda: False)
+    monkeypatch.setattr(Process, "remember_descendants", note)
+    domain.exec("import subprocess\nchild = subprocess.Popen(['sleep', '100'])")
+    domain.unload()
+    assert domain.report is not None
+    assert domain.report.reason is cloister.Reason.UNLOADED
+    assert threads
+    assert "cloister-watcher" not in threads
+
+
+def test_children_of_a_guest_that_has_no_time_to_tell_end_with_it(domain: Domain) -> None:
+    """The same where the guest ends in the moment in which it is told to stop: it has told with a beat."""
+    child = domain.eval("__import__('subprocess').Popen(['sleep', '100'], start_new_session=True).pid")
+    pidfd = os.pidfd_open(child) if sys.platform == "linux" else -1
+    if sys.platform == "linux":
+        wait_until(lambda: domain._life._end._has_children)
+        domain.exec("import os\nfrom cloister.guest import departure\ndeparture.has_children = lambda: os._exit(3)")
+        domain.unload()
+        try:
+            assert select.select([pidfd], [], [], 30)[0]
+        finally:
+            os.close(pidfd)
 
 
 def test_children_in_sessions_of_their_own_end_with_an_unload(domain: Domain) -> None:

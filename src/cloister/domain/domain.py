@@ -266,7 +266,9 @@ class Domain(DomainBase):
     def unload(self) -> None:
         """End the domain: ask it, wait `stop_timeout`, dump its stacks, kill its whole tree. Bounded in time.
 
-        Calls that run end with DomainUnloaded. A domain that has crashed is unloaded in silence.
+        Calls that run end with DomainUnloaded. A domain that has crashed is unloaded in silence. The processes that its
+        code has started end with it; one in a session of its own may live on where the domain crashes while it stops,
+        just after it has started that.
 
         Raises DomainUnloaded where it has been unloaded before, and CannotUnload where the kernel can't end it or, at
         the levels ``thread`` and ``interpreter``, its code goes on after `stop_timeout`; then it may be called again.

@@ -16,7 +16,7 @@ from cloister.domain import diagnosis, events, living
 from cloister.domain.crew import workers
 from cloister.domain.guard import DUMP_S
 from cloister.domain.state import State
-from cloister.levels.descendants import GUEST_TELLS
+from cloister.levels.descendants import GUEST_TELLS, looks_fast
 from cloister.levels.watcher import watcher
 from cloister.report import Reason, Report
 from cloister.wire.messages import Kind
@@ -44,8 +44,8 @@ class End:
         self._noticed = 0.0
         """When it was first seen that the process has ended; 0: not yet."""
         self._gone = False
-        self._noted = False
-        """The guest has told that it has processes of its own."""
+        self._has_children = self._noted = False
+        """The guest has told that it has processes of its own; and that it still has when it was told to stop."""
 
     def watch(self) -> None:
         """Notice it from now on, and let it come where the domain is not ready in time."""
@@ -93,7 +93,7 @@ class End:
             return
         if not life.inside:  # nothing can kill it there
             life.at(time.monotonic() + life.options.stop_timeout, self._dump_then_kill)
-        if GUEST_TELLS:
+        if GUEST_TELLS and not self._has_children:
             pass
         elif watcher.here:
             workers.run(life.process.remember_descendants)
@@ -106,11 +106,26 @@ class End:
         self._life.speaker.send(Kind.STOP, int(self._life.options.stop_timeout * 1000))
 
     def note_children(self) -> None:
-        """The guest has processes of its own: they end with it, and it goes on to its end. At most once."""
-        if not self._noted:
-            self._noted = True
-            self._life.process.remember_descendants()
-            self._say_stop()
+        """The guest has processes of its own: they end with it, and it goes on to its end where it is to. Watcher's
+        thread."""
+        self._has_children = True
+        if self._noted or self._life.state is not State.STOPPING:
+            return
+        self._noted = True
+        if looks_fast():
+            self._look_and_say_stop()
+        elif self._life.begin_use():
+            workers.run(self._look_on_a_thread)
+
+    def _look_on_a_thread(self) -> None:
+        try:
+            self._look_and_say_stop()
+        finally:
+            self._life.end_use()
+
+    def _look_and_say_stop(self) -> None:
+        self._life.process.remember_descendants()
+        self._say_stop()
 
     def _dump_then_kill(self) -> None:
         self._life.at(time.monotonic() + DUMP_S, self._kill)

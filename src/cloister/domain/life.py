@@ -375,9 +375,12 @@ class Life(Parts):
             self.end_for(reason, detail)
 
     def has_children(self) -> None:
-        """The guest was told to stop, and has processes of its own. Raises ProtocolError where it was not."""
-        if self.inside or self.state is not State.STOPPING:
-            raise ProtocolError("it told of its children out of turn")
+        """The guest has processes of its own: it says so once while it serves, and again when it was told to stop.
+
+        Raises ProtocolError where it can't have any.
+        """
+        if self.inside:
+            raise ProtocolError("it told of its children, and is no process")
         self._end.note_children()
 
     def _attach(self) -> None:

@@ -83,8 +83,9 @@ class Control:
         self._begin = threading.Lock()
         self._begin.acquire()
         """Held until the thread may begin."""
-        self._told_children = False
-        """The host was told that there are child processes, and says once more that this one is to stop."""
+        self._had_children = self._told_children = False
+        """The host was told that there are child processes: by a beat; once it has said that this one is to stop, which
+        it says once more then."""
         self.vanishes: Callable[[], object] = _nothing
         """Ends this process where it has nothing to do before; called where no code of the user's runs."""
         self._has_thread = False
@@ -267,6 +268,9 @@ class Control:
         if not idle or page is None or not page.note_beat(self._beats, used):
             self.send(Kind.BEAT, self._beats, used, running)
         self._ran = bool(running)
+        if self.maps_memory and not self._had_children and departure.has_children():
+            self._had_children = True  # this process may not come to say so at its end
+            self.send(Kind.CHILDREN)
         self._tell_dropped()
         self._segments.tidy()
 

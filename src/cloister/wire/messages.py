@@ -55,8 +55,8 @@ WAIT              36  guest           [wait, strand, [strand that has it, …], 
                                       come again; [wait]: that is over, or not as it was
 STILL             37  both            of the host [wait, question]: is it as it was told? Of the guest the same: it is
 DEADLOCK          38  host            [wait, text]: it can never end; raise this in it
-CHILDREN          47  guest           []: it was told to stop and has child processes: the host notes which they are,
-                                      and says STOP again; the guest ends then
+CHILDREN          47  guest           []: it has child processes: said once with a beat, and where it was told to
+                                      stop; the host notes then which they are, and says STOP again; the guest ends
 RECALL            39  host            [lane, [number, …]]: give back those of these calls that have not begun, on the
                                       lane of a pool: each with PART of nil, and REPLY
 =============  =====  ==============  =========================================================================
