@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 import cloister
-from cloister.domain import living
+from cloister.domain import default, living
 from cloister.domain.domain import Domain
 from cloister.domain.guest_peer import GuestPeer
 from cloister.domain.life import Life
@@ -107,6 +107,7 @@ def test_the_parts_of_a_life_stay_while_somebody_uses_them() -> None:
     with life.using() as late:
         assert not late
     life.stop()
+    assert default._domain_of(life) is None  # as where it ends while `domains()` looks
     assert watcher.wait_ended(30)
 
 
