@@ -102,12 +102,15 @@ class LoopThreads(GuestThreads):
         """Run a call of a loop of the guest's on the loop of the call that it belongs to, else on one that there is."""
         caller = self._peer.caller(_strand_of(call))
         for loop in self._peer.loops() if caller is None else [caller.get_loop()]:
-            with contextlib.suppress(RuntimeError):  # it was closed this moment
-                self._open_shared[answer] = loop
+            self._open_shared[answer] = loop
+            try:
                 loop.call_soon_threadsafe(self._begin_shared, loop, call, answer)
-                self._mind_loops()
-                return
-        self._open_shared.pop(answer, None)
+            except RuntimeError:  # it was closed this moment
+                if self._open_shared.pop(answer, None) is None:
+                    return  # that was seen, and the call has its answer
+                continue
+            self._mind_loops()
+            return
         answer(None, RuntimeError(_NO_LOOP))
 
     def _mind_loops(self) -> None:
