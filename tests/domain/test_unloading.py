@@ -99,6 +99,7 @@ def test_handler_that_hangs_is_waited_for_no_longer_than_the_stop(make: Make, si
     domain.wait_ready()
     if side == "there":
         domain.call("partings:hang_before_the_end")
+        wait_until(lambda: domain._life.farewell.guest_wants)  # it is told on another way than the answer
     begin = time.monotonic()
     try:
         domain.unload()

@@ -7,7 +7,6 @@ import os
 import random
 import struct
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -175,11 +174,9 @@ def test_an_accept_is_cancelled_closed_and_timed_out(run: Run) -> None:
                 await task
             last = asyncio.create_task(server.accept())
             await turns()
-            begin = time.monotonic()
             server.close()
             with pytest.raises(PipeCancelled):
-                await last
-            assert time.monotonic() - begin < 0.1
+                await asyncio.wait_for(last, 30)
             with pytest.raises(NotConnected):
                 await server.accept()
 
